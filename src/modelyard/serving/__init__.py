@@ -1,8 +1,9 @@
 """The data plane: workers that answer predictions, and the log of what they answered.
 
-The control plane publishes a route table (``RoutePublisher``); each worker (``python -m modelyard.serving.worker``)
-loads what it names beside what answers now, checks it and swaps one reference. Routing, canaries, shadows and
-capture happen inside the worker; a collector process turns captured records into prediction rows.
+The control plane publishes a route table (``RoutePublisher``); each worker
+(``python -m modelyard.serving.worker``) loads what it names beside what answers now, checks it and swaps one
+reference. Routing, canaries, shadows and capture happen inside the worker; a collector process turns captured
+records into prediction rows.
 """
 
 from __future__ import annotations

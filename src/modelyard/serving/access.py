@@ -166,5 +166,6 @@ class Doorkeeper:
 def _without_port(host: str) -> str:
     text = host.lower()
     if text.startswith("["):
-        return text[1:].partition("]")[0]
+        address, closed, port = text[1:].partition("]")
+        return address if closed and (not port or port.startswith(":")) else text
     return text.partition(":")[0].rstrip(".")

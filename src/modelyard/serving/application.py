@@ -8,34 +8,29 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.errors import ModelyardError, NotFound, TooLarge
+from modelyard.errors import ModelyardError, NotFound
 from modelyard.serving.access import Authorize, Doorkeeper
 from modelyard.serving.capture import NATIVE, OIP, Capture, redacted
 from modelyard.serving.endpoint import LiveEndpoint
 from modelyard.serving.faults import (
-    BadHeader,
-    DeadlineExceeded,
-    HostRefused,
     NotServing,
     UnknownEndpoint,
     UnknownVersion,
-    WrongContentType,
     WrongMethod,
 )
 from modelyard.serving.outcome import Outcome
 from modelyard.serving.protocols import native, oip
 from modelyard.serving.protocols.ask import Ask
 from modelyard.serving.protocols.statuses import Header, headers_of, status_of
+from modelyard.serving.request import Head, Message, Receive, read_body, read_head
 from modelyard.serving.shadow import ShadowJob, ShadowQueue
 
 log = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY_BYTES = 10_000_000
@@ -75,18 +70,6 @@ class Live:
         if name in self.unserved:
             raise NotServing(name, reason=self.unserved[name])
         raise UnknownEndpoint(name, known=[*self.endpoints, *self.unserved])
-
-
-@dataclass(slots=True)
-class _Head:
-    """The headers that matter."""
-
-    host: bytes | None = None
-    origin: bytes | None = None
-    content_type: bytes | None = None
-    length: bytes | None = None
-    authorization: bytes | None = None
-    deadline: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +153,7 @@ class Application:
         await send({"type": "http.response.body", "body": reply.body})
 
     async def _reply(self, path: str, scope: Mapping[str, Any], receive: Receive) -> Reply | None:
-        head = _head(scope["headers"])
+        head = read_head(scope["headers"])
         self._doorkeeper.check_host(head.host)
         method: str = scope["method"]
         if head.origin is not None and method not in {"GET", "HEAD"}:
@@ -185,18 +168,23 @@ class Application:
         if parts[1:] in (["health", "live"], ["health", "ready"]):
             _only(method, "GET", "HEAD")
             return self._health(parts[2])
-        raise NotFound("address", path[:200], hint="Predict with POST /predict/<endpoint> or /v2/models/<endpoint>/infer.")
+        raise NotFound(
+            "address",
+            path[:200],
+            hint="Predict with POST /predict/<endpoint> or /v2/models/<endpoint>/infer.",
+        )
 
-    async def _native(self, name: str, version: str | None, head: _Head, receive: Receive) -> Reply | None:
+    async def _native(self, name: str, version: str | None, head: Head, receive: Receive) -> Reply | None:
         endpoint = self._allowed(name, head)
         arrived_ns = self._timer_ns()
         endpoint.enter()
         try:
-            body = await self._body(head, receive)
+            head.check_body(limit=self._max_body_bytes)
+            body = await read_body(receive, limit=self._max_body_bytes)
             if body is None:
                 return None
             started_ns = self._timer_ns()
-            _check_deadline(head.deadline, arrived_ns, started_ns)
+            head.check_deadline(elapsed_ns=started_ns - arrived_ns)
             ask = native.parse(body)
             ask.version = _number(version, endpoint)
             outcome, captured = self._predict(endpoint, ask, body, NATIVE, started_ns)
@@ -208,7 +196,7 @@ class Application:
             return Reply(status_of(error), native.encode_problem(error))
         return Reply(200, native.encode_answer(outcome, captured=captured))
 
-    async def _oip(self, parts: list[str], method: str, head: _Head, receive: Receive) -> Reply | None:
+    async def _oip(self, parts: list[str], method: str, head: Head, receive: Receive) -> Reply | None:
         if parts in ([], [""]):
             _only(method, "GET", "HEAD")
             return Reply(200, native.dumps({"name": "modelyard", "version": self._version, "extensions": []}))
@@ -241,16 +229,17 @@ class Application:
             ),
         )
 
-    async def _infer(self, name: str, version: str | None, head: _Head, receive: Receive) -> Reply | None:
+    async def _infer(self, name: str, version: str | None, head: Head, receive: Receive) -> Reply | None:
         endpoint = self._allowed(name, head)
         arrived_ns = self._timer_ns()
         endpoint.enter()
         try:
-            body = await self._body(head, receive)
+            head.check_body(limit=self._max_body_bytes)
+            body = await read_body(receive, limit=self._max_body_bytes)
             if body is None:
                 return None
             started_ns = self._timer_ns()
-            _check_deadline(head.deadline, arrived_ns, started_ns)
+            head.check_deadline(elapsed_ns=started_ns - arrived_ns)
             ask = oip.parse(body, order=endpoint.order, extra=endpoint.named)
             ask.version = _number(version, endpoint)
             outcome, _ = self._predict(endpoint, ask, body, OIP, started_ns)
@@ -258,7 +247,7 @@ class Application:
             endpoint.leave()
         return Reply(200, oip.encode_answer(outcome, name=name, outputs=ask.outputs))
 
-    def _allowed(self, name: str, head: _Head) -> LiveEndpoint:
+    def _allowed(self, name: str, head: Head) -> LiveEndpoint:
         """Check the token before saying anything about endpoints, then find the endpoint."""
         self.authorize(head.authorization, name)
         return self.live.endpoint(name)
@@ -288,11 +277,22 @@ class Application:
     def _redacted(self, endpoint: LiveEndpoint, protocol: int, body: bytes) -> bytes:
         # The rows were taken apart on the way, so the columns that may be kept are read afresh.
         order = endpoint.order
-        rows = native.parse(body).rows if protocol == NATIVE else oip.parse(body, order=order, extra=endpoint.named).rows
+        rows = (
+            native.parse(body).rows
+            if protocol == NATIVE
+            else oip.parse(body, order=order, extra=endpoint.named).rows
+        )
         return redacted(rows, endpoint.redact, order=order)
 
     def _copy(
-        self, endpoint: LiveEndpoint, ask: Ask, outcome: Outcome, body: bytes, protocol: int, *, captured: bool
+        self,
+        endpoint: LiveEndpoint,
+        ask: Ask,
+        outcome: Outcome,
+        body: bytes,
+        protocol: int,
+        *,
+        captured: bool,
     ) -> None:
         """Queue copies for the shadows; their answers are recorded if the request was."""
         wanted: dict[int, list[int]] = {}
@@ -319,38 +319,6 @@ class Application:
 
             self.shadows.put(ShadowJob(endpoint, variant, ask.rows, chosen, outcome, keep))
 
-    async def _body(self, head: _Head, receive: Receive) -> bytes | None:
-        """Read the body; None if the client has gone.
-
-        Raises:
-            WrongContentType: If it is declared as something else than JSON.
-            TooLarge: As soon as it is known to be.
-        """
-        limit = self._max_body_bytes
-        given = head.content_type
-        if given is not None and given != b"application/json" and not _is_json(given):
-            raise WrongContentType(given.decode("latin-1")[:100])
-        if head.length is not None and head.length.isdigit() and int(head.length[:20]) > limit:
-            raise TooLarge("The body", size=int(head.length[:20]), limit=limit)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            if len(body) > limit:
-                raise TooLarge("The body", size=len(body), limit=limit)
-            return body
-        chunks, size = [body], len(body)
-        while message.get("more_body", False):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > limit:
-                raise TooLarge("The body", size=size, limit=limit)
-        return b"".join(chunks)
-
     def _health(self, which: str) -> Reply:
         if which == "live":
             return Reply(200, b'{"live":true}')
@@ -363,26 +331,6 @@ class Application:
         status = status_of(error)
         body = oip.encode_problem(error) if foreign else native.encode_problem(error)
         return Reply(status, body, tuple(headers_of(error, status)))
-
-
-def _head(headers: list[Header]) -> _Head:
-    head = _Head()
-    for name, value in headers:
-        if name == b"host":
-            if head.host is not None:
-                raise HostRefused("(given twice)")
-            head.host = value
-        elif name == b"content-type":
-            head.content_type = value
-        elif name == b"content-length":
-            head.length = value
-        elif name == b"authorization":
-            head.authorization = value
-        elif name == b"origin":
-            head.origin = value
-        elif name == b"x-deadline-ms":
-            head.deadline = value
-    return head
 
 
 def _only(method: str, *allowed: str) -> None:
@@ -404,17 +352,3 @@ def _number(version: str | None, endpoint: LiveEndpoint) -> int | None:
     if not (version.isascii() and version.isdigit() and len(version) < 10):
         raise UnknownVersion(version, endpoint=endpoint.name, served=endpoint.router.by_version)
     return int(version)
-
-
-def _check_deadline(header: bytes | None, arrived_ns: int, now_ns: int) -> None:
-    if header is None:
-        return
-    if not (header.isdigit() and len(header) < 10):
-        raise BadHeader("X-Deadline-Ms", expected="a whole number of milliseconds")
-    elapsed_ms = (now_ns - arrived_ns) / 1e6
-    if elapsed_ms >= int(header):
-        raise DeadlineExceeded(deadline_ms=int(header), elapsed_ms=elapsed_ms)
-
-
-def _is_json(content_type: bytes) -> bool:
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"

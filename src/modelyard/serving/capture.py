@@ -1,8 +1,8 @@
 """The prediction record: what a worker keeps of a request, cheap to write and decoded elsewhere.
 
-The raw body is copied as it came; the collector parses it again. What is the same for all records of an endpoint
-(names, versions, column types) stands once in a *descriptor* file that is named by its digest and is on disk
-before the first record that refers to it.
+The raw body is copied as it came; the collector parses it again. What is the same for all records of an
+endpoint (names, versions, column types) stands once in a *descriptor* file that is named by its digest and is
+on disk before the first record that refers to it.
 """
 
 from __future__ import annotations
@@ -224,4 +224,6 @@ def read_descriptor(folder: Path, digest: bytes) -> Descriptor:
     try:
         return msgspec.json.decode((folder / f"{digest.hex()}.json").read_bytes(), type=Descriptor)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"The descriptor {digest.hex()} of prediction records cannot be read: {error}.") from error
+        raise Invalid(
+            f"The descriptor {digest.hex()} of prediction records cannot be read: {error}."
+        ) from error

@@ -52,7 +52,9 @@ class BadHeader(Invalid):
     code: ClassVar[str] = "bad_header"
 
     def __init__(self, name: str, *, expected: str) -> None:
-        super().__init__(f"The header {name} is malformed; expected {expected}.", header=name, expected=expected)
+        super().__init__(
+            f"The header {name} is malformed; expected {expected}.", header=name, expected=expected
+        )
 
 
 class HostRefused(Forbidden):
@@ -62,8 +64,8 @@ class HostRefused(Forbidden):
 
     def __init__(self, given: str) -> None:
         super().__init__(
-            f"This worker does not answer to the host {given!r}. Use localhost or 127.0.0.1, or start it with "
-            "the host name that clients use.",
+            f"This worker does not answer to the host {given!r}. Use localhost or 127.0.0.1, or start it "
+            "with the host name that clients use.",
             host=given,
         )
 
@@ -169,8 +171,8 @@ class SchemaMismatch(Unavailable):
 
     def __init__(self, endpoint: str, *, variant: str, version: int, reason: str) -> None:
         super().__init__(
-            f"Version {version} of endpoint {endpoint!r} ({variant!r}) refuses rows that the control accepts: "
-            f"{reason} It was recorded.",
+            f"Version {version} of endpoint {endpoint!r} ({variant!r}) refuses rows that the control "
+            f"accepts: {reason} It was recorded.",
             endpoint=endpoint,
             variant=variant,
             version=version,

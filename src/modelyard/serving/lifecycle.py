@@ -60,7 +60,7 @@ class Worker:
         self.paths = ServingPaths(settings.home)
         self._book = TallyBook(self.paths.tallies(settings.worker))
         self._writer = AppendWriter(self.paths.append(settings.worker), max_bytes=settings.append_bytes)
-        self._capture = Capture(self._writer, chance=random.Random().random)
+        self._capture = Capture(self._writer, chance=random.Random().random)  # noqa: S311 - sampling is no secret
         self._shadows = ShadowQueue(timer_ns=time.perf_counter_ns)
         self._doorkeeper = Doorkeeper(listening=settings.host, hosts=settings.hosts, origins=settings.origins)
         self.application = Application(
@@ -207,7 +207,9 @@ class Worker:
         """Load beside what answers now, then replace one reference."""
         with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
             previous = self.application.live
-            loaded = await asyncio.get_running_loop().run_in_executor(pool, self._loader.load, table, previous)
+            loaded = await asyncio.get_running_loop().run_in_executor(
+                pool, self._loader.load, table, previous
+            )
         self.application.live = loaded.live
         self._loaded = loaded
         self._swap_ms = round((time.perf_counter() - started) * 1000, 3)
@@ -256,7 +258,7 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._worker = worker
-        # Before it serves there is nothing to finish; after it, uvicorn raises the signal once more, to no effect.
+        # Before it serves there is nothing to finish; after it, uvicorn raises the signal again, in vain.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._leave)
 
@@ -294,5 +296,3 @@ def stamp(path: Path) -> Stamp:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
-
-

@@ -124,7 +124,10 @@ class Loader:
             started = time.perf_counter()
             face = self._load_face(self._paths.models / variant.digest, variant.digest)
             spent_ms = (time.perf_counter() - started) * 1000
-            held = self._held[variant.digest] = (face, LoadedModel(variant.digest, face.engine, round(spent_ms, 2)))
+            held = self._held[variant.digest] = (
+                face,
+                LoadedModel(variant.digest, face.engine, round(spent_ms, 2)),
+            )
         return held[0]
 
     def _endpoint(self, route: EndpointRoute, faces: Mapping[str, ModelFace]) -> LiveEndpoint:
@@ -138,7 +141,9 @@ class Loader:
                 variant.name,
                 variant.digest,
                 lease=None if lease is None else lease.id,
-                share=0 if lease is None else share_of(lease.answers, worker=self._worker, workers=self._workers),
+                share=0
+                if lease is None
+                else share_of(lease.answers, worker=self._worker, workers=self._workers),
             )
             variants.append(LiveVariant(variant, index, faces[variant.name], tally))
         digest = write_descriptor(self._paths.descriptors, describe(route, faces))
@@ -168,8 +173,9 @@ def describe(route: EndpointRoute, faces: Mapping[str, ModelFace]) -> Descriptor
 def load_face(folder: Path, digest: str) -> ModelFace:
     """Load a materialised version and check that it answers.
 
-    The control plane names only versions that were registered, so once its digest is right a folder is trusted
-    to run its code. That is used only where no native engine answers for it: pickles stay closed otherwise.
+    The control plane names only versions that were registered, so once its digest is right a folder is
+    trusted to run its code. That is used only where no native engine answers for it: otherwise pickles stay
+    closed.
 
     Raises:
         BadModelFolder: If the content is not what was registered, or no model.

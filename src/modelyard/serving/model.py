@@ -1,7 +1,7 @@
 """What the control plane tells the serving workers: the route table, and what they tell back: their status.
 
-Both are JSON files. The control plane publishes a whole new table with a higher generation; workers swap to it
-and name the generation that they serve.
+Both are JSON files. The control plane publishes a whole new table with a higher generation; workers swap to
+it and name the generation that they serve.
 """
 
 from __future__ import annotations

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard.errors import Conflict, Invalid, Unavailable
-from modelyard.serving.model import LoadFailure, RouteTable, WorkerStatus, check, decode_status, decode_table, encode
+from modelyard.serving.model import (
+    LoadFailure,
+    RouteTable,
+    WorkerStatus,
+    check,
+    decode_status,
+    decode_table,
+    encode,
+)
 from modelyard.serving.tally import is_locked
 
 POLL_S = 0.01
@@ -25,7 +33,13 @@ class LoadRefused(Unavailable):
 
     def __init__(self, generation: int, failures: Iterable[tuple[int, LoadFailure]]) -> None:
         listed = [
-            {"worker": worker, "endpoint": f.endpoint, "variant": f.variant, "version": f.version, "message": f.message}
+            {
+                "worker": worker,
+                "endpoint": f.endpoint,
+                "variant": f.variant,
+                "version": f.version,
+                "message": f.message,
+            }
             for worker, f in failures
         ]
         first = listed[0]
@@ -159,7 +173,9 @@ class RoutePublisher:
                 found.append(status)
         return sorted(found, key=lambda status: status.worker)
 
-    def await_loaded(self, generation: int, *, timeout_s: float = 30.0, workers: int = 1) -> list[WorkerStatus]:
+    def await_loaded(
+        self, generation: int, *, timeout_s: float = 30.0, workers: int = 1
+    ) -> list[WorkerStatus]:
         """Wait until every live worker serves this generation or a later one.
 
         Args:
@@ -185,8 +201,8 @@ class RoutePublisher:
                 return found
             if self._monotonic() >= deadline:
                 raise Unavailable(
-                    f"Route table {generation} is not in force after {timeout_s:g} s: {len(found)} of {workers} "
-                    f"workers are up, behind are {behind or 'none'}.",
+                    f"Route table {generation} is not in force after {timeout_s:g} s: {len(found)} of "
+                    f"{workers} workers are up, behind are {behind or 'none'}.",
                     generation=generation,
                     behind=behind,
                     workers=len(found),
@@ -200,7 +216,7 @@ class RoutePublisher:
         for endpoint in table.endpoints:
             for variant in endpoint.variants:
                 folder = self.paths.models / variant.digest
-                if Path(variant.digest).name != variant.digest or not folder.is_dir():
+                if not variant.digest.isalnum() or not folder.is_dir():
                     raise Invalid(
                         f"Endpoint {endpoint.name!r}, variant {variant.name!r}: the folder of version "
                         f"{variant.version} is not in serving/models. Materialise it before naming it.",

@@ -1,8 +1,8 @@
 """Which variant answers a row: a hash of the entity key, so that a person stays with a version.
 
-Canaries take the low buckets and the control the rest, so raising a canary's weight only moves entities from the
-control to that canary, and lowering it only moves them back. (With several canaries this holds for the last of
-them; raising an earlier one also moves the borders of those behind it.)
+Canaries take the low buckets and the control the rest, so raising a canary's weight only moves entities from
+the control to that canary, and lowering it only moves them back. (With several canaries this holds for the
+last of them; raising an earlier one also moves the borders of those behind it.)
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
-from modelyard.serving.tally import Tally
 from modelyard.serving.model import WEIGHT_TOTAL, EndpointRoute, VariantRoute
+from modelyard.serving.tally import Tally
 
 V = TypeVar("V")
 
@@ -93,7 +93,9 @@ class Router(Generic[V]):
         return [variant for weight, variant in self._shadows if place < weight]
 
 
-def _cumulative(route: EndpointRoute, variants: dict[str, tuple[V, Tally]]) -> tuple[tuple[int, V, Tally], ...]:
+def _cumulative(
+    route: EndpointRoute, variants: dict[str, tuple[V, Tally]]
+) -> tuple[tuple[int, V, Tally], ...]:
     bounds = []
     reached = 0
     for variant in route.variants:

@@ -1,7 +1,7 @@
 """Counters that outlive their process: answers, errors, how much of a lease is used, and who was computing.
 
-They lie in a memory-mapped file, which the kernel keeps when the worker is killed. So a canary that crashes the
-worker cannot win a fresh allowance by crashing it, and the next process knows whom to blame.
+They lie in a memory-mapped file, which the kernel keeps when the worker is killed. So a canary that crashes
+the worker cannot win a fresh allowance by crashing it, and the next process knows whom to blame.
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ class TallyBook:
         slot = self._slots.get(key)
         if slot is None:
             if not self._free:
-                raise StorageFull(f"A worker counts at most {SLOTS:,} variants. Remove endpoints.", limit=SLOTS)
+                raise StorageFull(
+                    f"A worker counts at most {SLOTS:,} variants. Remove endpoints.", limit=SLOTS
+                )
             slot = self._slots[key] = self._free.pop()
             self._write(slot, key)
         return Tally(self._words, slot, lease=lease, share=share)
@@ -167,6 +169,7 @@ class TallyBook:
 
     def close(self) -> None:
         """Let go of the lock; the counters stay on disk."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough: the map holds the file too
         self._file.close()
 
     def _write(self, slot: int, key: bytes) -> None:

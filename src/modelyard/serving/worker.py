@@ -1,7 +1,7 @@
-"""The entry point of a serving worker: ``python -m modelyard.serving.worker --home … --worker 0 --port 8080``.
+"""The entry point of a serving worker: ``python -m modelyard.serving.worker --home … --worker 0 --port 80``.
 
-It is imported before NumPy is, so that it can keep the numeric libraries from starting threads of their own: a
-worker uses one core, and a second busy thread in it costs every request.
+It is imported before NumPy is, so that it can keep the numeric libraries from starting threads of their own:
+a worker uses one core, and a second busy thread in it costs every request.
 """
 
 from __future__ import annotations

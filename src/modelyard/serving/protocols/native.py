@@ -1,8 +1,8 @@
 """Modelyard's own protocol: rows as JSON objects in, one prediction a row out.
 
-    POST /predict/<endpoint>
-    {"rows": [{"age": 41, "city": "Oslo"}], "id": "optional"}      or one object, or a list of objects
-    {"id": …, "predictions": [{"prediction_id", "score", "label", "variant", "version"}], "captured": true}
+POST /predict/<endpoint>
+{"rows": [{"age": 41, "city": "Oslo"}], "id": "optional"}      or one object, or a list of objects
+{"id": …, "predictions": [{"prediction_id", "score", "label", "variant", "version"}], "captured": true}
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def encode_answer(outcome: Outcome, *, captured: bool) -> bytes:
     predictions = []
     for i, prediction_id in enumerate(outcome.ids):
         variant = outcome.variants[i].route
-        prediction = _Prediction(prediction_id, variant.name, variant.version, outcome.scores[i], outcome.labels[i])
+        prediction = _Prediction(
+            prediction_id, variant.name, variant.version, outcome.scores[i], outcome.labels[i]
+        )
         if outcome.outputs is not None:
             prediction.outputs = outcome.outputs[i]
         if outcome.errors is not None and (error := outcome.errors[i]) is not None:
