@@ -14,7 +14,7 @@ import msgspec
 from modelyard.errors import ModelyardError
 from modelyard.serving.faults import EmptyBody, InvalidJson
 from modelyard.serving.outcome import Outcome
-from modelyard.serving.protocols.ask import UNREADABLE, Ask, Row, reason
+from modelyard.serving.protocols.ask import UNREADABLE, Ask, Row, Scalar, reason
 
 EXPECTED = '{"rows": [{"<column>": <value>, …}]}, a list of such rows, or one row'
 _SHOWN = ("column", "row", "expected", "got", "near")
@@ -45,7 +45,7 @@ class _Answer(msgspec.Struct, omit_defaults=True, gc=False):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _list = msgspec.json.Decoder(list[Row])
-_object = msgspec.json.Decoder(dict[str, Any])
+_object = msgspec.json.Decoder(dict[str, Scalar])
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 

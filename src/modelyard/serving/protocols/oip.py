@@ -19,7 +19,7 @@ import msgspec
 from modelyard.errors import Invalid, ModelyardError
 from modelyard.serving.faults import EmptyBody, InvalidJson
 from modelyard.serving.outcome import Outcome
-from modelyard.serving.protocols.ask import UNREADABLE, Ask, Row, reason
+from modelyard.serving.protocols.ask import UNREADABLE, Ask, Row, Scalar, reason
 
 EXPECTED = '{"inputs": [{"name", "shape", "datatype", "data"}, …]}'
 
@@ -47,23 +47,23 @@ _KINDS: dict[str, frozenset[type]] = {
 _MAX_DIMENSION = 100_000
 
 
-class _Tensor(msgspec.Struct, gc=False):
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any]
-    parameters: dict[str, Any] | None = None
+    data: list[Scalar | list[Scalar]]
+    parameters: dict[str, Scalar] | None = None
 
 
-class _Requested(msgspec.Struct, gc=False):
+class _Requested(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Scalar] | None = None
 
 
-class _Request(msgspec.Struct, gc=False):
+class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     inputs: list[_Tensor]
     id: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Scalar] | None = None
     outputs: list[_Requested] | None = None
 
 
