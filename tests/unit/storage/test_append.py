@@ -326,7 +326,10 @@ def test_disk_that_fills_up_is_an_answer_and_no_signal(folder):
 
 
 def test_worker_can_append_without_loading_arrow_or_sqlalchemy():
-    script = "import sys, modelyard.storage.predictions as p; p.AppendWriter; print({'pyarrow', 'sqlalchemy'} & {*sys.modules})"
+    script = (
+        "import sys, modelyard.storage.predictions as p; p.AppendWriter; "
+        "print({'pyarrow', 'sqlalchemy'} & {*sys.modules})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
