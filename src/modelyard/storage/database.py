@@ -92,7 +92,8 @@ class Transaction:
     def insert_if_absent(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
         """Insert a row unless one with the same key exists, and say whether it was inserted."""
         statement = self._dialect_insert(table).values(**values).on_conflict_do_nothing()
-        return self.connection.execute(statement).rowcount > 0
+        key = table.primary_key.columns[0]
+        return self.connection.execute(statement.returning(key)).first() is not None
 
     def upsert(self, table: sa.Table, values: Mapping[str, Any]) -> None:
         """Insert a row, or overwrite the other columns of the one with the same primary key."""
