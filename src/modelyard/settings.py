@@ -38,6 +38,7 @@ class Settings:
     )
     workers: int = _setting(2, "Serving worker processes.")
     admin_secret: str = _setting("", "Password of the user `admin`; required off loopback.")
+    allowed_hosts: str = _setting("", "Further host names that requests may name, separated by commas.")
     clock: str = _setting("system", "`system`, or `event`: time is driven by the data (replays, tests).")
     max_body_mb: int = _setting(10, "Largest request body that an endpoint accepts, in megabytes.")
     retain_predictions_days: int = _setting(400, "Days that the prediction log is kept.")
