@@ -33,9 +33,7 @@ class Settings:
     database_url: str = _setting("", "postgresql+psycopg://… instead of SQLite in the home folder.")
     host: str = _setting("127.0.0.1", "Address that `modelyard up` binds; others need `admin_secret`.")
     port: int = _setting(5000, "Port of the API; the next free one when it was not asked for.")
-    serve_port: int = _setting(
-        0, "Port of the endpoints, shared by the workers; 0 means the one after `port`."
-    )
+    serve_port: int = _setting(0, "Port of the endpoints, shared by the workers; 0 means the one after `port`.")
     workers: int = _setting(2, "Serving worker processes.")
     admin_secret: str = _setting("", "Password of the user `admin`; required off loopback.")
     allowed_hosts: str = _setting("", "Further host names that requests may name, separated by commas.")
@@ -73,8 +71,7 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         if name not in known:
             near = nearest(name, known)
             raise Invalid(
-                f"There is no setting {variable}."
-                + (f" Did you mean {PREFIX}{near.upper()}?" if near else "")
+                f"There is no setting {variable}." + (f" Did you mean {PREFIX}{near.upper()}?" if near else "")
             )
         values[name] = _convert(variable, text, type(known[name].default))
     values.update({name: value for name, value in overrides.items() if value is not None})

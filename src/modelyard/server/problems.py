@@ -77,12 +77,8 @@ def install(application: FastAPI) -> None:
     async def domain(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.ModelyardError)  # noqa: S101  # registered for this class below
         status = status_of(type(error))
-        headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": 'Basic realm="modelyard"'}}.get(
-            status
-        )
-        return problem(
-            status, error.code, error.message, request_id=_id(request), facts=error.facts, headers=headers
-        )
+        headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": 'Basic realm="modelyard"'}}.get(status)
+        return problem(status, error.code, error.message, request_id=_id(request), facts=error.facts, headers=headers)
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -99,9 +95,7 @@ def install(application: FastAPI) -> None:
         if isinstance(error.__cause__, RecursionError):
             return await recursion(request, error.__cause__)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        detail = (
-            f"There is no {request.method} {request.url.path} here." if code != "http_error" else error.detail
-        )
+        detail = f"There is no {request.method} {request.url.path} here." if code != "http_error" else error.detail
         return problem(error.status_code, code, detail, request_id=_id(request), headers=error.headers)
 
     async def recursion(request: Request, error: Exception) -> Response:

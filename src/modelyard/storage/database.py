@@ -209,7 +209,5 @@ def _translated() -> Iterator[None]:
     except sa.exc.OperationalError as error:
         text = str(error.orig).lower()
         if "full" in text or "no space left" in text:
-            raise StorageFull(
-                "The database has no room left. Free some space; no restart is needed."
-            ) from error
+            raise StorageFull("The database has no room left. Free some space; no restart is needed.") from error
         raise Unavailable("The database did not answer. Try again in a moment.") from error

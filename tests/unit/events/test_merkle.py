@@ -27,9 +27,7 @@ def test_root_equals_the_recursive_definition(size):
 
 
 def test_canonical_form_is_one_for_equal_values():
-    assert (
-        canonical({"b": 1.5, "a": {"y": [1, 2], "x": "ü"}}) == '{"a":{"x":"ü","y":[1,2]},"b":"1.5"}'.encode()
-    )
+    assert canonical({"b": 1.5, "a": {"y": [1, 2], "x": "ü"}}) == '{"a":{"x":"ü","y":[1,2]},"b":"1.5"}'.encode()
     assert canonical(float("nan")) == b'"nan"'
     with pytest.raises(Invalid, match="object"):
         canonical({"a": object()})

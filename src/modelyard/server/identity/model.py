@@ -10,12 +10,8 @@ ROLES = ("viewer", "contributor", "deployer", "approver", "admin", "auditor")
 # What each access role may do; permissions are `object:verb`. `admin` may do everything.
 PERMISSIONS: dict[str, frozenset[str]] = {
     "viewer": frozenset({"read"}),
-    "contributor": frozenset(
-        {"read", "run:write", "model:write", "data:write", "feedback:write", "code:submit"}
-    ),
-    "deployer": frozenset(
-        {"read", "deployment:write", "retraining:start", "predict", "feedback:write", "alert:write"}
-    ),
+    "contributor": frozenset({"read", "run:write", "model:write", "data:write", "feedback:write", "code:submit"}),
+    "deployer": frozenset({"read", "deployment:write", "retraining:start", "predict", "feedback:write", "alert:write"}),
     "approver": frozenset({"read", "approval:decide"}),
     "auditor": frozenset({"read", "audit:read"}),
     "admin": frozenset({"*"}),

@@ -78,9 +78,7 @@ class Identity:
             store.save_user(tx, after, password_hash=store.password_hash(tx.connection, name))
             self._events.record(
                 tx,
-                self._event(
-                    "user.changed", f"user:{name}", actor, before=_public(before), after=_public(after)
-                ),
+                self._event("user.changed", f"user:{name}", actor, before=_public(before), after=_public(after)),
             )
         return after
 
@@ -153,17 +151,13 @@ class Identity:
         with self._database.reading() as connection:
             token = store.find_token(connection, secret_sha256=_digest(secret))
             if token is None or token.revoked_at is not None:
-                raise Unauthenticated(
-                    "This token is unknown or was revoked. Create one: modelyard token create"
-                )
+                raise Unauthenticated("This token is unknown or was revoked. Create one: modelyard token create")
             if token.expires_at is not None and token.expires_at <= self._clock.now():
                 raise Unauthenticated("This token has expired. Create a new one: modelyard token create")
             user = store.find_user(connection, token.user)
         return self._as_actor(user, project, narrowed_to=token.permissions)
 
-    def authenticate_password(
-        self, name: str, password: str, *, project: str
-    ) -> tuple[Actor, frozenset[str]]:
+    def authenticate_password(self, name: str, password: str, *, project: str) -> tuple[Actor, frozenset[str]]:
         """Say who a user name and password stand for in a project.
 
         Raises:
@@ -193,9 +187,7 @@ class Identity:
         with self._database.transaction() as tx:
             if not store.add_project(tx, project):
                 raise Conflict(f"There is a project {name!r} already.", name=name)
-            event = self._event(
-                "project.created", f"project:{name}", actor, after={"description": description}
-            )
+            event = self._event("project.created", f"project:{name}", actor, after={"description": description})
             self._events.record(tx, replace(event, project=name))
         return project
 
@@ -287,6 +279,4 @@ def _public(user: User) -> dict[str, object]:
 
 
 # A valid hash of random bytes that nobody knows.
-_DUMMY_HASH = (
-    "$argon2id$v=19$m=65536,t=3,p=4$/7MqbzfIFxZNexKArE5T2w$119EwHuBXcu9Sl9yhU7COSwe7HKzbFGwoZKMqyy4x14"
-)
+_DUMMY_HASH = "$argon2id$v=19$m=65536,t=3,p=4$/7MqbzfIFxZNexKArE5T2w$119EwHuBXcu9Sl9yhU7COSwe7HKzbFGwoZKMqyy4x14"

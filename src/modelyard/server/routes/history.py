@@ -34,9 +34,7 @@ def history_routes(events: EventLog, *, keys: Path, wall_clock: Clock) -> Routes
         newest_first: bool = False,
     ) -> dict[str, Any]:
         """List events, oldest first unless asked otherwise; ``cursor`` continues the list."""
-        found = events.read(
-            after=after, limit=limit, subject=subject, kinds=kind or (), newest_first=newest_first
-        )
+        found = events.read(after=after, limit=limit, subject=subject, kinds=kind or (), newest_first=newest_first)
         return {"events": [_event(row) for row in found], "cursor": found[-1].seq if found else after}
 
     @routes.post("/audit/verify", openapi_extra=needs("audit:read"))
