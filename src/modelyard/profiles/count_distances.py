@@ -1,8 +1,8 @@
 """Distances between two vectors of counts, vectorised over leading axes.
 
 A bootstrap null needs tens of thousands of distances between simulated counts, so every function takes
-arrays of shape (..., B) and returns shape (...). Cells that are empty on both sides say nothing about a
-difference and are left out; each side needs at least one count.
+arrays of shape (..., B), which broadcast, and returns shape (...). Cells that are empty on both sides say
+nothing about a difference and are left out; each side needs at least one count.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def jensen_shannon_distance(reference: Counts, current: Counts) -> Floats:
 
 
 def _relative_bits(p: Floats, q: Floats) -> Floats:
-    present = p > 0
-    ratio = np.divide(p, q, out=np.ones_like(p), where=present)
+    ratio = np.divide(p, q, out=np.ones(np.broadcast_shapes(p.shape, q.shape)), where=p > 0)
     return np.asarray((p * np.log2(ratio)).sum(axis=-1))
 
 
