@@ -21,7 +21,7 @@ from modelyard.profiles.exact import CHUNK
 
 PRECISION = 9
 REGISTERS = 1 << PRECISION
-"""512 registers: a standard error of 1.04 / sqrt(512) = 4.6 %, in about 270 stored bytes."""
+"""512 registers: a standard error of 1.04 / sqrt(512) = 4.6 %, in 256 stored bytes and a few more."""
 
 EMPTY = bytes(REGISTERS)
 
