@@ -250,9 +250,7 @@ def wasserstein_distance(reference: ColumnProfile, current: ColumnProfile) -> fl
     return float(area.sum()) / max(reference.sd or 0.0, SMALLEST_SD)
 
 
-def _cells(
-    reference: ColumnProfile, current: ColumnProfile
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _cells(reference: ColumnProfile, current: ColumnProfile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     check_same_spec(reference, current)
     for side, profile in (("reference", reference), ("current", current)):
         if not profile.n:

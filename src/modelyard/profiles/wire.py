@@ -87,9 +87,7 @@ def from_bytes(data: bytes, spec: TableSpec) -> TableProfile:
     columns = {}
     for column, stored in zip(spec, table.columns, strict=True):
         if len(stored.counts) != column.bins:
-            raise Invalid(
-                f"The bytes are no profile: column {column.name!r} does not have {column.bins} counts."
-            )
+            raise Invalid(f"The bytes are no profile: column {column.name!r} does not have {column.bins} counts.")
         columns[column.name] = _decode_column(stored, column)
     return TableProfile(spec, table.rows, columns, table.extra_columns)
 
