@@ -1,10 +1,11 @@
 """One condition language: text, one small tree, and two modes to read it in.
 
 :func:`parse` reads text such as ``roc_auc >= 0.85 and latency_p99 <= 20ms`` into the nodes of ``model``;
-:func:`to_text`, :func:`to_json` and :func:`from_json` write and read them without loss. :func:`decide` answers
-a condition on :class:`Facts` with three values of truth and the evidence, for gates, guards, alerts and
-triggers. :func:`select` compiles it to SQL with two, for search; it and what it needs load SQLAlchemy, and so
-only on first use.
+:func:`to_text`, :func:`to_json` and :func:`from_json` write and read them without loss.
+
+:func:`decide` answers a condition on :class:`Facts`, in three values of truth and with the evidence: for
+gates, guards, alerts and triggers. :func:`select` compiles it to SQL, in two values: for search. The latter
+and :class:`Schema` load SQLAlchemy, and so are loaded on first use.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Instant:
     def __post_init__(self) -> None:
         try:
             moment = self.at if self.at.tzinfo is not None else self.at.replace(tzinfo=UTC)
-            object.__setattr__(self, "at", moment.astimezone(UTC))
+            object.__setattr__(self, "at", moment.astimezone(UTC).replace(fold=0))
         except OverflowError as error:
             raise Invalid("The time is outside the years 1 to 9999 in UTC.") from error
 
