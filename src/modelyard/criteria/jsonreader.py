@@ -10,6 +10,7 @@ from modelyard.criteria.model import (
     LITERALS,
     MAX_CLAUSES,
     MAX_DEPTH,
+    MAX_TERMS,
     SUBJECTS,
     All,
     AnyOf,
@@ -56,17 +57,18 @@ def from_json(value: object) -> Condition:
     """Read a condition from JSON values.
 
     Raises:
-        Invalid: If the value is no condition, or nests deeper than 32, or has more than 200 clauses; the
-            message names the place, such as ``all[1].left``.
+        Invalid: If the value is no condition, nests deeper than 32, or has more than 200 clauses or
+            5,000 names and values; the message names the place, such as ``all[1].left``.
     """
     return _Reader().condition(value, "", 0)
 
 
 class _Reader:
-    """One reading, which counts its clauses."""
+    """One reading, which counts its clauses and terms."""
 
     def __init__(self) -> None:
         self._clauses = 0
+        self._terms = 0
 
     def condition(self, value: object, at: str, depth: int) -> Condition:
         _check_depth(at, depth)
@@ -155,6 +157,9 @@ class _Reader:
         return term
 
     def _term(self, value: object, at: str, depth: int) -> Term:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise Invalid(f"A condition has at most {MAX_TERMS:,} names and values.", limit=MAX_TERMS)
         if isinstance(value, bool):
             return Truth(value)
         if isinstance(value, int | float):

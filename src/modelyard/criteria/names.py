@@ -91,6 +91,13 @@ def depth(node: Condition | Term) -> int:
             return max(map(depth, _terms(node)), default=0)
 
 
+def relation_depth(node: Condition | Term) -> int:
+    """Count how deep relations nest: 0 without one, 2 for ``some(versions, none(deployments))``."""
+    if isinstance(node, Some | NoneOf | Count):
+        return 1 + (0 if node.where is None else relation_depth(node.where))
+    return max(map(relation_depth, (*_terms(node), *_inside(node))), default=0)
+
+
 def _inside(node: Condition | Term) -> tuple[Condition, ...]:
     """Return the conditions directly inside one that are about the same thing."""
     match node:
