@@ -241,9 +241,7 @@ def value_of(term, row, table):  # noqa: PLR0911 - one branch for each node
             return None if row["latency"] is None else row["latency"] / 1_000
         case Name(path) if path.startswith("metrics."):
             key = path.removeprefix("metrics.")
-            value = next(
-                (m["value"] for m in METRIC_ROWS if (m["model_id"], m["key"]) == (row["id"], key)), None
-            )
+            value = next((m["value"] for m in METRIC_ROWS if (m["model_id"], m["key"]) == (row["id"], key)), None)
         case Name(path):
             value = row[path]
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -298,9 +296,7 @@ equality = st.sampled_from([Operator.EQ, Operator.NE])
 numbers = st.sampled_from([0.85, 0.5, 0.9, 0, 10_000, 2**40, -1]).map(Number) | st.just(Number(85, "%"))
 texts = st.sampled_from([name for name in NAMES if name is not None])
 instants = st.sampled_from([Instant(at) for at in TIMES if at is not None])
-patterns = texts | st.sampled_from(
-    ["churn%", "C%", "%u%", "_", "a__", "a\\_b", "%\\%", "[%", "%*%", "%\\", "%"]
-)
+patterns = texts | st.sampled_from(["churn%", "C%", "%u%", "_", "a__", "a\\_b", "%\\%", "[%", "%*%", "%\\", "%"])
 # The case of letters beyond ASCII is the database's affair; see `ilike`.
 ascii_patterns = patterns.filter(str.isascii)
 
@@ -316,9 +312,7 @@ def clauses_on(number_names, text_names, truth_names):
         st.builds(Fact, truths),
         st.builds(Presence, nums | words | truths, st.booleans()),
         st.builds(Membership, nums, st.lists(numbers, min_size=1, max_size=3).map(tuple), st.booleans()),
-        st.builds(
-            Membership, words, st.lists(texts.map(Text), min_size=1, max_size=3).map(tuple), st.booleans()
-        ),
+        st.builds(Membership, words, st.lists(texts.map(Text), min_size=1, max_size=3).map(tuple), st.booleans()),
         st.builds(Match, words, patterns, st.just(False), st.booleans()),
         st.builds(Match, words, ascii_patterns, st.just(True), st.booleans()),
     )
@@ -526,9 +520,7 @@ def test_text_that_no_database_holds_is_refused(text):
         select(Match(Name("name"), text), SCHEMA)
 
 
-@pytest.mark.parametrize(
-    "text", ["rows > 5", "auc >= 0.85", "name = 'churn'", "name > 'b'", "auc in (0.5, 0.9)"]
-)
+@pytest.mark.parametrize("text", ["rows > 5", "auc >= 0.85", "name = 'churn'", "name > 'b'", "auc in (0.5, 0.9)"])
 def test_an_index_serves_a_comparison(text):
     engine = sa.create_engine("sqlite://")
     with engine.connect() as opened:
@@ -545,6 +537,4 @@ def test_importing_the_language_does_not_load_sqlalchemy():
     import sys
 
     script = "import sys, modelyard.criteria as c; c.parse('a > 1'); sys.exit('sqlalchemy' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": "src"}, check=False).returncode == 0
-    )
+    assert subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": "src"}, check=False).returncode == 0

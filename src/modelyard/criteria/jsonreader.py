@@ -78,9 +78,7 @@ class _Reader:
             case "all" | "any":
                 (parts,) = _fields(form, at, head)
                 listed = enumerate(_list(parts, f"{at}.{head}"))
-                read = tuple(
-                    self.condition(part, f"{at}.{head}[{index}]", depth + 1) for index, part in listed
-                )
+                read = tuple(self.condition(part, f"{at}.{head}[{index}]", depth + 1) for index, part in listed)
                 return _placed(at, All, read) if head == "all" else _placed(at, AnyOf, read)
             case "not":
                 (part,) = _fields(form, at, "not")
@@ -110,9 +108,7 @@ class _Reader:
         relation, where = self._relation(head, form, at, depth)
         return Some(relation, where) if head == "some" else NoneOf(relation, where)
 
-    def _relation(
-        self, word: str, form: Mapping[str, object], at: str, depth: int
-    ) -> tuple[Name, Condition | None]:
+    def _relation(self, word: str, form: Mapping[str, object], at: str, depth: int) -> tuple[Name, Condition | None]:
         _check_depth(at, depth + 1)
         relation, where = _fields(form, at, word, optional=("where",))
         name = _placed(at, Name, _string(relation, f"{at}.{word}"))
@@ -185,9 +181,7 @@ class _Reader:
             case "call":
                 return self._call(form, at, depth + 1)
             case _:
-                raise _unexpected(
-                    at, f"a value or an object with one of the keys {', '.join(_TERM_HEADS)}", form
-                )
+                raise _unexpected(at, f"a value or an object with one of the keys {', '.join(_TERM_HEADS)}", form)
 
     def _call(self, form: Mapping[str, object], at: str, depth: int) -> Call:
         _check_depth(at, depth)

@@ -53,9 +53,7 @@ def functions(node: Condition) -> set[str]:
     return {call.name for call in _calls(node)}
 
 
-def check_names(
-    node: Condition, known_names: Collection[str], known_functions: Collection[str] = frozenset()
-) -> None:
+def check_names(node: Condition, known_names: Collection[str], known_functions: Collection[str] = frozenset()) -> None:
     """Refuse a condition that mentions a name or function which does not exist.
 
     Args:

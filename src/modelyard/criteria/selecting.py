@@ -112,9 +112,7 @@ def _condition(node: Condition, schema: Schema) -> Truthy:
         case NoneOf(relation, where):
             return not_(_members(relation, where, schema, literal_column("1")).exists())
         case Held():
-            raise Invalid(
-                f"A search looks at one moment, so {to_text(node)!r} has no meaning in it: leave `for` out."
-            )
+            raise Invalid(f"A search looks at one moment, so {to_text(node)!r} has no meaning in it: leave `for` out.")
         case _:
             return _test(node, schema)
 
@@ -136,9 +134,7 @@ def _test(node: Comparison | Membership | Match | Presence | Within | Fact, sche
             return _of_kind(subject, schema, Kind.TRUTH).column.is_(true())
 
 
-def _members(
-    relation: Name, where: Condition | None, schema: Schema, what: ColumnElement[Any]
-) -> Select[Any]:
+def _members(relation: Name, where: Condition | None, schema: Schema, what: ColumnElement[Any]) -> Select[Any]:
     found = schema.relation(relation.path)
     conditions = [found.on] if where is None else [found.on, _condition(where, found.schema)]
     # Everything but the members themselves belongs to the statements outside.

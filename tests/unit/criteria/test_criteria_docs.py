@@ -36,9 +36,7 @@ TABLE = PAGE[PAGE.index("| comparison") : PAGE.index("**Names**")]
 SKIPPED = {"and", "or", "not", "is null", "is not null"}
 
 
-@pytest.mark.parametrize(
-    "example", [found for found in re.findall(r"`([^`]+)`", TABLE) if found not in SKIPPED]
-)
+@pytest.mark.parametrize("example", [found for found in re.findall(r"`([^`]+)`", TABLE) if found not in SKIPPED])
 def test_every_example_in_the_table_is_a_condition(example):
     assert parse(to_text(parse(example))) == parse(example)
 

@@ -29,9 +29,7 @@ def test_functions():
 
 
 def test_clauses_are_what_and_or_and_not_join():
-    assert [
-        to_text(clause) for clause in clauses(parse("a and not (b > 1 or some(v, c and d)) and e for 1h"))
-    ] == [
+    assert [to_text(clause) for clause in clauses(parse("a and not (b > 1 or some(v, c and d)) and e for 1h"))] == [
         "a",
         "b > 1",
         "some(v, c and d)",

@@ -63,9 +63,7 @@ FACTS = MappingFacts(
     },
     history=lambda node, seconds: seconds <= 3_600,
     relations={
-        "versions": members(
-            {"auc": 0.9, "live": True}, {"auc": 0.7, "live": False}, {"auc": None, "live": True}
-        ),
+        "versions": members({"auc": 0.9, "live": True}, {"auc": 0.7, "live": False}, {"auc": None, "live": True}),
         "none_yet": [],
         "elsewhere": members({"auc": NO_CHAMPION}),
     },
@@ -219,9 +217,7 @@ def test_missing_data_never_passes_and_names_the_likely_fact():
 
 
 def test_a_gate_passes_and_a_trigger_does_not_when_nothing_applies():
-    verdict = decide(
-        parse("better_than_nothing or na and na"), MappingFacts({"na": NO_CHAMPION}, functions={})
-    )
+    verdict = decide(parse("better_than_nothing or na and na"), MappingFacts({"na": NO_CHAMPION}, functions={}))
     assert verdict.outcome is Outcome.UNKNOWN
     verdict = decide(parse("na"), FACTS)
     assert (verdict.passed, verdict.holds) == (True, False)
@@ -237,9 +233,7 @@ def test_every_clause_is_decided_even_when_the_outcome_is_settled():
 
 
 def test_a_verdict_is_json_even_where_numbers_are_not_finite():
-    facts = MappingFacts(
-        {"x": Observation(math.inf, interval=(0, math.inf)), "at": datetime(2026, 7, 1, tzinfo=UTC)}
-    )
+    facts = MappingFacts({"x": Observation(math.inf, interval=(0, math.inf)), "at": datetime(2026, 7, 1, tzinfo=UTC)})
     verdict = decide(parse("x > 1 and at > 2026-01-01 and x in (1, 2) and nan > 1"), facts)
     written = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert written["clauses"][0]["observed"] is None

@@ -86,9 +86,7 @@ def test_hostile_json_is_refused():
         from_json({"fact": call})
 
 
-@pytest.mark.parametrize(
-    "text", ["f(" * 32 + "x" + ")" * 32, "some(v, " * 32 + "a" + ")" * 32, "not " * 32 + "a"]
-)
+@pytest.mark.parametrize("text", ["f(" * 32 + "x" + ")" * 32, "some(v, " * 32 + "a" + ")" * 32, "not " * 32 + "a"])
 def test_the_deepest_text_is_also_accepted_as_json_and_nothing_deeper(text):
     node = parse(text)
     assert from_json(to_json(node)) == node

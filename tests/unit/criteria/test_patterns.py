@@ -28,9 +28,7 @@ def test_matches_as_a_regular_expression_does(pattern, text):
     written = {Wild.ANY_TEXT: ".*", Wild.ONE_CHARACTER: "."}
     expression = "".join(written.get(piece) or re.escape(piece) for piece in pieces(pattern))
     assert matches(pattern, text) == bool(re.fullmatch(expression, text, re.DOTALL))
-    assert matches(pattern, text, any_case=True) == bool(
-        re.fullmatch(expression, text, re.DOTALL | re.IGNORECASE)
-    )
+    assert matches(pattern, text, any_case=True) == bool(re.fullmatch(expression, text, re.DOTALL | re.IGNORECASE))
 
 
 def test_many_wildcards_stay_fast():
