@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from modelyard.errors import Corrupted, Unavailable
 from modelyard.storage.durable import write_whole
@@ -22,6 +23,7 @@ from modelyard.storage.predictions.schema import feature_types
 _ROW_GROUP = 65_536
 _ZSTD_LEVEL = 3  # 0.8M rows per CPU-second and 60 bytes a row on 16 columns of live data
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FILES = LocalFileSystem()
 _FORMAT = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -101,7 +103,7 @@ def read(
         Corrupted: If its bytes are not those that were written.
     """
     try:
-        fragment = _FORMAT.make_fragment(str(root / file.path))
+        fragment = _FORMAT.make_fragment(str(root / file.path), _FILES)
         for batch in fragment.to_batches(columns=columns, filter=where, batch_size=batch_rows):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
