@@ -10,6 +10,7 @@ The second table shows where counting by comparison overtakes counting by search
 import argparse
 import platform
 import time
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -22,7 +23,7 @@ from modelyard.profiles import (
     profile,
     to_bytes,
 )
-from modelyard.profiles.counting import SEARCH_BELOW, _count_reaching, count_cells
+from modelyard.profiles.counting import SEARCH_BELOW, count_reaching, count_cells
 
 
 def cpu_seconds(work, repeats):
@@ -45,7 +46,7 @@ def whole_columns(rows, repeats):
     text_spec = learn_specs({"s": texts[:100_000]})
     runs = {
         "scipy ks_2samp, asymptotic": lambda: stats.ks_2samp(reference, current, method="asymp"),
-        "numpy searchsorted + bincount": lambda: np.bincount(np.searchsorted(edges, current, side="right")),
+        "numpy searchsorted + bincount": partial(_search, current, edges),
         "modelyard counts alone": lambda: count_cells(current, column),
         "modelyard whole profile, numeric": lambda: profile({"x": current}, spec),
         "modelyard whole profile, 50 text levels": lambda: profile({"s": texts}, text_spec),
@@ -64,19 +65,25 @@ def crossover(repeats):
     spec = learn_specs({"x": rng.normal(size=100_000)})
     limits = np.array(spec["x"].edges)
     print(
-        f"\n{'batch rows':>12}{'search, µs':>14}{'compare, µs':>14}{'profile, µs':>14}{'per row × 50, µs':>20}"
+        f"\n{'batch rows':>12}{'search, µs':>13}{'compare, µs':>13}{'profile, µs':>13}{'per row × 50, µs':>18}"
     )
     for rows in (256, 1_024, SEARCH_BELOW // 2, SEARCH_BELOW, 2 * SEARCH_BELOW):
         values = rng.normal(size=rows)
-        search, compare, whole = (
-            cpu_seconds(lambda f=f: [f() for _ in range(100)], repeats) * 1e4
-            for f in (
-                lambda: np.bincount(np.searchsorted(limits, values, side="right")),
-                lambda: _count_reaching(values, limits),
-                lambda: profile({"x": values}, spec),
-            )
+        works = (
+            partial(_search, values, limits),
+            partial(count_reaching, values, limits),
+            partial(profile, {"x": values}, spec),
         )
-        print(f"{rows:12,}{search:14.1f}{compare:14.1f}{whole:14.1f}{whole / rows * 50:20.2f}")
+        search, compare, whole = (_microseconds(work, repeats) for work in works)
+        print(f"{rows:12,}{search:13.1f}{compare:13.1f}{whole:13.1f}{whole / rows * 50:18.2f}")
+
+
+def _microseconds(work, repeats):
+    return cpu_seconds(lambda: [work() for _ in range(100)], repeats) * 1e4
+
+
+def _search(values, limits):
+    return np.bincount(np.searchsorted(limits, values, side="right"))
 
 
 def profiles_alone(repeats):
@@ -96,9 +103,7 @@ def profiles_alone(repeats):
 
 def main():
     """Run all tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

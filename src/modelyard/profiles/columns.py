@@ -68,7 +68,8 @@ class Numbers:
 
     Attributes:
         values: Shape (n,), float64 without NaN or negative zero; integers are rounded to the nearest.
-        patterns: Shape (n,), two's complement of each value when all came as integers; else None.
+        patterns: Shape (n,), two's complement of each value, exact where it came as an integer; None if
+            ``values`` are all there is to know.
         null: Missing values beside them.
         other: Values of the wrong type beside them.
     """
@@ -144,9 +145,8 @@ def numbers_of(column: Column) -> Numbers:
     null = len(column) - len(found)
     if found.dtype.kind in "iu":
         return Numbers(found.astype(np.float64), found.view(np.uint64), null, 0)
-    numbers = (
-        found.astype(np.float64) + 0.0
-    )  # the sum turns negative zero into zero: equal values, equal bits
+    # Adding zero turns negative zero into zero: equal values, equal bits.
+    numbers = np.add(found, 0.0, dtype=np.float64)
     if len(numbers) and np.isnan(numbers.max()):
         numbers = numbers[~np.isnan(numbers)]
     return Numbers(numbers, None, len(column) - len(numbers), 0)

@@ -127,11 +127,11 @@ def count_cells(values: npt.NDArray[np.float64], spec: ColumnSpec) -> list[int]:
         cells = np.searchsorted(limits, values, side="right")
         tally: list[int] = np.bincount(cells, minlength=len(limits) + 1).tolist()
         return tally
-    reached = [len(values), *_count_reaching(values, limits), 0]
+    reached = [len(values), *count_reaching(values, limits), 0]
     return [a - b for a, b in zip(reached, reached[1:], strict=False)]
 
 
-def _count_reaching(values: npt.NDArray[np.float64], limits: npt.NDArray[np.float64]) -> list[int]:
+def count_reaching(values: npt.NDArray[np.float64], limits: npt.NDArray[np.float64]) -> list[int]:
     """Count, for each limit, the values at or above it."""
     reached = [0] * len(limits)
     flags = np.empty(CHUNK, dtype=bool)
