@@ -64,8 +64,8 @@ class PredictionStore:
     def write(self, tx: Transaction, rows: pa.Table, *, advances: Sequence[Advance] = ()) -> tuple[StoredFile, ...]:
         """Store rows and move the positions that they came from, in the caller's transaction.
 
-        Writing the files takes about 40 ms per 10,000 rows with ten features; ``stage`` and ``commit`` do the same in two
-        steps, so that the transaction need not be open for that long.
+        Writing the files takes about 40 ms per 10,000 rows with ten features; ``stage`` and ``commit`` do the
+        same in two steps, so that the transaction need not be open for that long.
 
         Args:
             tx: The transaction.
