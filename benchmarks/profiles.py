@@ -23,7 +23,7 @@ from modelyard.profiles import (
     profile,
     to_bytes,
 )
-from modelyard.profiles.counting import SEARCH_BELOW, count_reaching, count_cells
+from modelyard.profiles.counting import SEARCH_BELOW, count_cells, count_reaching
 
 
 def cpu_seconds(work, repeats):
@@ -64,9 +64,7 @@ def crossover(repeats):
     rng = np.random.default_rng(1)
     spec = learn_specs({"x": rng.normal(size=100_000)})
     limits = np.array(spec["x"].edges)
-    print(
-        f"\n{'batch rows':>12}{'search, µs':>13}{'compare, µs':>13}{'profile, µs':>13}{'per row × 50, µs':>18}"
-    )
+    print(f"\n{'batch rows':>12}{'search, µs':>13}{'compare, µs':>13}{'profile, µs':>13}{'per row × 50':>14}")
     for rows in (256, 1_024, SEARCH_BELOW // 2, SEARCH_BELOW, 2 * SEARCH_BELOW):
         values = rng.normal(size=rows)
         works = (
@@ -75,7 +73,7 @@ def crossover(repeats):
             partial(profile, {"x": values}, spec),
         )
         search, compare, whole = (_microseconds(work, repeats) for work in works)
-        print(f"{rows:12,}{search:13.1f}{compare:13.1f}{whole:13.1f}{whole / rows * 50:18.2f}")
+        print(f"{rows:12,}{search:13.1f}{compare:13.1f}{whole:13.1f}{whole / rows * 50:14.2f}")
 
 
 def _microseconds(work, repeats):

@@ -41,9 +41,7 @@ DURATIONS = ["ms", "s", "m", "min", "h", "d"]
 
 words = st.sampled_from(WORDS)
 identifiers = st.from_regex(r"[^\W\d]\w{0,6}", fullmatch=True) | words
-paths = (
-    identifiers | st.text(max_size=6) | st.lists(identifiers | st.text(max_size=4), max_size=3).map(".".join)
-)
+paths = identifiers | st.text(max_size=6) | st.lists(identifiers | st.text(max_size=4), max_size=3).map(".".join)
 path_names = paths.map(Name)
 plain_numbers = st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 scaled_numbers = st.integers(-(10**9), 10**9) | st.floats(-1e300, 1e300)
@@ -73,9 +71,7 @@ plain_subjects = path_names | call_terms | calls(literals | path_names | call_te
 
 @st.composite
 def ranges(draw, subjects):
-    start, end = sorted(
-        draw(st.lists(instants, min_size=2, max_size=2, unique=True)), key=lambda each: each.at
-    )
+    start, end = sorted(draw(st.lists(instants, min_size=2, max_size=2, unique=True)), key=lambda each: each.at)
     keep = draw(st.sampled_from(["both", "start", "end"]))
     return Within(draw(subjects), None if keep == "end" else start, None if keep == "start" else end)
 

@@ -78,11 +78,7 @@ def compare(left: Scalar, operator: Operator, right: Scalar) -> bool | Incompara
         return Incomparable(f"The observed value is {kinds[0]}, and it is compared with {kinds[1]}.")
     if kinds[0] == "a truth" and operator not in {Operator.EQ, Operator.NE}:
         return Incomparable("Truths have no order.")
-    if (
-        isinstance(left, datetime)
-        and isinstance(right, datetime)
-        and (left.tzinfo is None or right.tzinfo is None)
-    ):
+    if isinstance(left, datetime) and isinstance(right, datetime) and (left.tzinfo is None or right.tzinfo is None):
         return Incomparable("A time without its offset from UTC was observed.")
     return _FUNCTIONS[operator](left, right)
 

@@ -164,9 +164,7 @@ def _test(node: Membership | Match | Within, facts: Facts) -> ClauseVerdict:
             return unknown(node, answer, "The observed value is not text.", node.pattern)
         found = matches(node.pattern, answer.value, any_case=node.any_case)
         words = f"{'ilike' if node.any_case else 'like'} {node.pattern!r}"
-        return compared(
-            node, answer, found is not node.negated, ("not " * node.negated) + words, node.pattern
-        )
+        return compared(node, answer, found is not node.negated, ("not " * node.negated) + words, node.pattern)
     ends = tuple("" if moment is None else moment.at.isoformat() for moment in (node.start, node.end))
     inside = _inside(node, answer.value)
     if isinstance(inside, Incomparable):
@@ -177,17 +175,14 @@ def _test(node: Membership | Match | Within, facts: Facts) -> ClauseVerdict:
 def _membership(node: Membership, answer: Observation) -> ClauseVerdict:
     limits = [limit_for(answer, value, name_unit=_name_unit(node.subject)) for value in node.values]
     results = [
-        limit if isinstance(limit, Incomparable) else compare(answer.value, Operator.EQ, limit)
-        for limit in limits
+        limit if isinstance(limit, Incomparable) else compare(answer.value, Operator.EQ, limit) for limit in limits
     ]
     known = tuple(limit for limit in limits if not isinstance(limit, Incomparable))
     wrong = next((result for result in results if isinstance(result, Incomparable)), None)
     if wrong is not None and True not in results:
         return unknown(node, answer, wrong.reason, known)
     listed = ", ".join(written(limit, answer.unit) for limit in known)
-    return compared(
-        node, answer, (True in results) is not node.negated, f"{'not ' * node.negated}in ({listed})", known
-    )
+    return compared(node, answer, (True in results) is not node.negated, f"{'not ' * node.negated}in ({listed})", known)
 
 
 def _inside(node: Within, value: Scalar) -> bool | Incomparable:
@@ -226,9 +221,7 @@ def _related(node: Some | NoneOf, facts: Facts) -> ClauseVerdict:
     return ClauseVerdict(to_text(node), outcome, reason, observed=true)
 
 
-def _members(
-    relation: Name, where: Condition | None, facts: Facts
-) -> list[Outcome] | Missing | NotApplicable:
+def _members(relation: Name, where: Condition | None, facts: Facts) -> list[Outcome] | Missing | NotApplicable:
     if not isinstance(facts, RelatedFacts):
         return Missing(f"Nothing is known about the relation {relation.path!r}.")
     related = facts.related(relation.path)
@@ -241,11 +234,7 @@ def _look_up(subject: Subject, facts: Facts) -> Answer:
     match subject:
         case Name(path):
             answer = facts.value(path)
-            if (
-                isinstance(answer, Observation)
-                and answer.unit is None
-                and not isinstance(answer.value, bool | str)
-            ):
+            if isinstance(answer, Observation) and answer.unit is None and not isinstance(answer.value, bool | str):
                 return replace(answer, unit=implied_unit(path))
             return answer
         case Call("lower" | "upper", (Name() | Call() as inner,), ()):
@@ -253,9 +242,7 @@ def _look_up(subject: Subject, facts: Facts) -> Answer:
         case Call("lower" | "upper"):
             return Missing(f"{subject.name}(…) takes one name: the value whose interval is meant.")
         case Call(name, args, options):
-            return facts.call(
-                name, tuple(map(_argument, args)), {key: _argument(each) for key, each in options}
-            )
+            return facts.call(name, tuple(map(_argument, args)), {key: _argument(each) for key, each in options})
         case Count(relation, where):
             return _counted(relation, _members(relation, where, facts))
 

@@ -110,11 +110,7 @@ def _term_to_json(term: Term) -> Json:
             return {"name": path}
         case Call(name, args, options):
             written: dict[str, object] = {"call": name, "args": [_term_to_json(arg) for arg in args]}
-            return (
-                {**written, "options": {key: _term_to_json(value) for key, value in options}}
-                if options
-                else written
-            )
+            return {**written, "options": {key: _term_to_json(value) for key, value in options}} if options else written
         case Count(relation, where):
             return _quantified("count", relation, where)
 

@@ -10,6 +10,7 @@ from modelyard.criteria.model import (
     LITERALS,
     MAX_CLAUSES,
     MAX_DEPTH,
+    MAX_TERMS,
     SUBJECTS,
     All,
     AnyOf,
@@ -56,17 +57,18 @@ def from_json(value: object) -> Condition:
     """Read a condition from JSON values.
 
     Raises:
-        Invalid: If the value is no condition, or nests deeper than 32, or has more than 200 clauses; the
-            message names the place, such as ``all[1].left``.
+        Invalid: If the value is no condition, nests deeper than 32, or has more than 200 clauses or
+            5,000 names and values; the message names the place, such as ``all[1].left``.
     """
     return _Reader().condition(value, "", 0)
 
 
 class _Reader:
-    """One reading, which counts its clauses."""
+    """One reading, which counts its clauses and terms."""
 
     def __init__(self) -> None:
         self._clauses = 0
+        self._terms = 0
 
     def condition(self, value: object, at: str, depth: int) -> Condition:
         _check_depth(at, depth)
@@ -76,9 +78,7 @@ class _Reader:
             case "all" | "any":
                 (parts,) = _fields(form, at, head)
                 listed = enumerate(_list(parts, f"{at}.{head}"))
-                read = tuple(
-                    self.condition(part, f"{at}.{head}[{index}]", depth + 1) for index, part in listed
-                )
+                read = tuple(self.condition(part, f"{at}.{head}[{index}]", depth + 1) for index, part in listed)
                 return _placed(at, All, read) if head == "all" else _placed(at, AnyOf, read)
             case "not":
                 (part,) = _fields(form, at, "not")
@@ -108,9 +108,7 @@ class _Reader:
         relation, where = self._relation(head, form, at, depth)
         return Some(relation, where) if head == "some" else NoneOf(relation, where)
 
-    def _relation(
-        self, word: str, form: Mapping[str, object], at: str, depth: int
-    ) -> tuple[Name, Condition | None]:
+    def _relation(self, word: str, form: Mapping[str, object], at: str, depth: int) -> tuple[Name, Condition | None]:
         _check_depth(at, depth + 1)
         relation, where = _fields(form, at, word, optional=("where",))
         name = _placed(at, Name, _string(relation, f"{at}.{word}"))
@@ -155,6 +153,9 @@ class _Reader:
         return term
 
     def _term(self, value: object, at: str, depth: int) -> Term:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise Invalid(f"A condition has at most {MAX_TERMS:,} names and values.", limit=MAX_TERMS)
         if isinstance(value, bool):
             return Truth(value)
         if isinstance(value, int | float):
@@ -180,9 +181,7 @@ class _Reader:
             case "call":
                 return self._call(form, at, depth + 1)
             case _:
-                raise _unexpected(
-                    at, f"a value or an object with one of the keys {', '.join(_TERM_HEADS)}", form
-                )
+                raise _unexpected(at, f"a value or an object with one of the keys {', '.join(_TERM_HEADS)}", form)
 
     def _call(self, form: Mapping[str, object], at: str, depth: int) -> Call:
         _check_depth(at, depth)

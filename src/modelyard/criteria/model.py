@@ -27,6 +27,9 @@ MAX_DEPTH = 32
 MAX_CLAUSES = 200
 """Most clauses of a condition: SQLite refuses expression trees deeper than 1,000 (its default limit)."""
 
+MAX_TERMS = 5_000
+"""Most terms of a condition read from JSON, about what fits a text. SQLite binds 32,766 values at most."""
+
 KEYWORDS = frozenset(
     {"and", "or", "not", "in", "like", "ilike", "is", "for", "within", "true", "false"},
 )

@@ -53,9 +53,7 @@ def functions(node: Condition) -> set[str]:
     return {call.name for call in _calls(node)}
 
 
-def check_names(
-    node: Condition, known_names: Collection[str], known_functions: Collection[str] = frozenset()
-) -> None:
+def check_names(node: Condition, known_names: Collection[str], known_functions: Collection[str] = frozenset()) -> None:
     """Refuse a condition that mentions a name or function which does not exist.
 
     Args:
@@ -89,6 +87,13 @@ def depth(node: Condition | Term) -> int:
             return 1 + max(map(depth, _inside(node)))
         case _:
             return max(map(depth, _terms(node)), default=0)
+
+
+def relation_depth(node: Condition | Term) -> int:
+    """Count how deep relations nest: 0 without one, 2 for ``some(versions, none(deployments))``."""
+    if isinstance(node, Some | NoneOf | Count):
+        return 1 + (0 if node.where is None else relation_depth(node.where))
+    return max(map(relation_depth, (*_terms(node), *_inside(node))), default=0)
 
 
 def _inside(node: Condition | Term) -> tuple[Condition, ...]:

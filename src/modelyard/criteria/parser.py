@@ -178,9 +178,7 @@ class _Parser(Cursor):
         return Match(subject, self.advance().value, any_case, negated)
 
     def _range(self, subject: Subject) -> Within:
-        opening = self.expect_mark(
-            "[", hint="A range of time is written [start, end) and either may be left out."
-        )
+        opening = self.expect_mark("[", hint="A range of time is written [start, end) and either may be left out.")
         start = self._end_of_range()
         self.expect_mark(",")
         end = self._end_of_range()
@@ -293,9 +291,7 @@ class _Parser(Cursor):
         self._depth -= 1
 
     def _too_deep(self, token: Token) -> ParseError:
-        return ParseError(
-            self.text, token.offset, f"A condition nests at most {MAX_DEPTH} deep; this goes deeper"
-        )
+        return ParseError(self.text, token.offset, f"A condition nests at most {MAX_DEPTH} deep; this goes deeper")
 
     def _count_clause(self) -> None:
         self._clauses += 1

@@ -22,9 +22,7 @@ from modelyard.criteria.verdict import ClauseVerdict, Limit, Outcome
 _LONGEST = 200  # characters of an observed text that a reason repeats
 
 
-def decided(
-    node: Clause, answer: Observation | None, truth: bool, reason: str, limit: Limit = None
-) -> ClauseVerdict:
+def decided(node: Clause, answer: Observation | None, truth: bool, reason: str, limit: Limit = None) -> ClauseVerdict:
     """Report a clause that is true or false."""
     return _reported(node, answer, Outcome.of(truth), reason, limit)
 
@@ -32,9 +30,7 @@ def decided(
 def compared(node: Clause, answer: Observation, truth: bool, test: str, limit: Limit) -> ClauseVerdict:
     """Report a clause that compared an observation; ``test`` says with what."""
     subject = _subject_text(node)
-    return decided(
-        node, answer, truth, f"{subject} is {shown(answer)}; {'' if truth else 'not '}{test}.", limit
-    )
+    return decided(node, answer, truth, f"{subject} is {shown(answer)}; {'' if truth else 'not '}{test}.", limit)
 
 
 def unknown(node: Clause, answer: Observation, reason: str, limit: Limit = None) -> ClauseVerdict:
@@ -53,9 +49,7 @@ def undecided(node: Clause, answer: Answer, limit: Limit = None) -> ClauseVerdic
             return unknown(node, answer, f"{_subject_text(node)} is not a number (NaN).", limit)
 
 
-def _reported(
-    node: Clause, answer: Observation | None, outcome: Outcome, reason: str, limit: Limit
-) -> ClauseVerdict:
+def _reported(node: Clause, answer: Observation | None, outcome: Outcome, reason: str, limit: Limit) -> ClauseVerdict:
     text = to_text(node)
     if answer is None:
         return ClauseVerdict(text, outcome, reason, limit=limit)

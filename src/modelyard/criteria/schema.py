@@ -35,7 +35,7 @@ class Field:
         unit: Unit that its numbers are stored in (``ms``, ``min``, ``%``); limits are converted to it.
         kind: What its values are; read from the type of the column if None.
         encode: How a time (aware, UTC) is stored, for times in columns of another type, such as milliseconds.
-            Order must be kept.
+            Order must be kept, and a time finer than the column stores is compared as it is encoded.
     """
 
     column: ColumnElement[Any]

@@ -56,12 +56,16 @@ from modelyard.criteria.model import (
     Truth,
     Within,
 )
+from modelyard.criteria.names import relation_depth
 from modelyard.criteria.schema import Columns, Field, Kind, Schema, kind_of, plain_type
 from modelyard.criteria.text import to_text
 from modelyard.criteria.units import Dimension, convert, dimension_of, implied_unit
 from modelyard.errors import Invalid
 
 Truthy: TypeAlias = ColumnElement[bool]
+
+MAX_RELATIONS = 5
+"""Deepest nesting of relations: each level multiplies the rows that a statement may look at."""
 
 _ORDER = frozenset({Operator.GT, Operator.GE, Operator.LT, Operator.LE})
 _OPERATIONS: Mapping[Operator, Callable[[ColumnElement[Any], ColumnElement[Any]], Truthy]] = {
@@ -86,9 +90,12 @@ def select(node: Condition, schema: Schema | Columns) -> Truthy:
         schema: What it may refer to; a mapping or function of columns alone will do.
 
     Raises:
-        Invalid: If it refers to something else, compares a column with a value of another kind or unit, or
-            says what a table cannot tell: ``for``, or a function without a meaning in SQL.
+        Invalid: If it refers to something else, nests relations deeper than 5, compares a column with a
+            value of another kind or unit, or says what a table cannot tell: ``for``, or a function without
+            a meaning in SQL.
     """
+    if relation_depth(node) > MAX_RELATIONS:
+        raise Invalid(f"A search nests at most {MAX_RELATIONS} relations.", limit=MAX_RELATIONS)
     return _condition(node, schema if isinstance(schema, Schema) else Schema(schema))
 
 
@@ -105,9 +112,7 @@ def _condition(node: Condition, schema: Schema) -> Truthy:
         case NoneOf(relation, where):
             return not_(_members(relation, where, schema, literal_column("1")).exists())
         case Held():
-            raise Invalid(
-                f"A search looks at one moment, so {to_text(node)!r} has no meaning in it: leave `for` out."
-            )
+            raise Invalid(f"A search looks at one moment, so {to_text(node)!r} has no meaning in it: leave `for` out.")
         case _:
             return _test(node, schema)
 
@@ -129,9 +134,7 @@ def _test(node: Comparison | Membership | Match | Presence | Within | Fact, sche
             return _of_kind(subject, schema, Kind.TRUTH).column.is_(true())
 
 
-def _members(
-    relation: Name, where: Condition | None, schema: Schema, what: ColumnElement[Any]
-) -> Select[Any]:
+def _members(relation: Name, where: Condition | None, schema: Schema, what: ColumnElement[Any]) -> Select[Any]:
     found = schema.relation(relation.path)
     conditions = [found.on] if where is None else [found.on, _condition(where, found.schema)]
     # Everything but the members themselves belongs to the statements outside.

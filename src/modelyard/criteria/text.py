@@ -123,11 +123,7 @@ def _wrapped(node: Condition, *loose: type) -> str:
 
 
 def _quantified(word: str, relation: Name, where: Condition | None) -> str:
-    return (
-        f"{word}({_path(relation.path)})"
-        if where is None
-        else f"{word}({_path(relation.path)}, {to_text(where)})"
-    )
+    return f"{word}({_path(relation.path)})" if where is None else f"{word}({_path(relation.path)}, {to_text(where)})"
 
 
 def _path(path: str) -> str:

@@ -47,10 +47,7 @@ def profile(data: object, spec: TableSpec) -> TableProfile:
     """
     names = [column.name for column in spec]
     table = read_columns(data, names)
-    columns = {
-        column.name: profile_column(table.columns.get(column.name), column, rows=table.rows)
-        for column in spec
-    }
+    columns = {column.name: profile_column(table.columns.get(column.name), column, rows=table.rows) for column in spec}
     extra = set(table.columns).union(table.unread).difference(names)
     return TableProfile(spec, table.rows, columns, first_names(extra))
 
@@ -145,9 +142,7 @@ def count_reaching(values: npt.NDArray[np.float64], limits: npt.NDArray[np.float
     return reached
 
 
-def _add_moments(
-    values: npt.NDArray[np.float64], centre: float, *, total: list[float], squares: list[float]
-) -> int:
+def _add_moments(values: npt.NDArray[np.float64], centre: float, *, total: list[float], squares: list[float]) -> int:
     """Append parts of the exact sums of values and centred squares; return how many are no integers."""
     size = min(CHUNK, len(values))
     work, scratch = np.empty(size), np.empty(size)

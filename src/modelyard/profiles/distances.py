@@ -19,7 +19,7 @@ from modelyard.profiles.model import ColumnProfile, cell_borders, check_same_spe
 from modelyard.profiles.spec import ORDERED
 
 SMALLEST_SD = 0.001
-"""Floor of the reference's standard deviation in ``wasserstein_distance``, as in Evidently 0.7."""
+"""Floor of the reference's standard deviation in ``wasserstein_distance``, the floor that Evidently uses."""
 
 
 class EmptyProfile(Invalid):
@@ -107,7 +107,7 @@ def expected_psi(bins: int, n: int, m: int) -> float:
         Invalid: If an argument is below 1.
 
     Source:
-        Yurdakul (2018), section 3: PSI / (1/n + 1/m) is asymptotically chi-square with B - 1 degrees.
+        Yurdakul (2018): PSI / (1/n + 1/m) is asymptotically chi-square with B - 1 degrees of freedom.
 
     >>> round(expected_psi(10, 500, 20_000), 5)
     0.01845
@@ -232,7 +232,8 @@ def wasserstein_distance(reference: ColumnProfile, current: ColumnProfile) -> fl
         NotOrdered: If the column is categorical or boolean.
 
     Source:
-        Villani (2009), Optimal Transport, remark 6.5 (one dimension). Deviations: values spread evenly
+        Vallender (1974), Calculation of the Wasserstein Distance Between Probability Distributions on the
+        Line. Deviations: divided by the reference's standard deviation; values spread evenly
         within a bin, and between the reference range and the smallest or largest value of both profiles;
         infinite values count as those extremes.
     """
@@ -249,9 +250,7 @@ def wasserstein_distance(reference: ColumnProfile, current: ColumnProfile) -> fl
     return float(area.sum()) / max(reference.sd or 0.0, SMALLEST_SD)
 
 
-def _cells(
-    reference: ColumnProfile, current: ColumnProfile
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _cells(reference: ColumnProfile, current: ColumnProfile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     check_same_spec(reference, current)
     for side, profile in (("reference", reference), ("current", current)):
         if not profile.n:

@@ -58,9 +58,7 @@ def _parts(data: Any) -> tuple[int, _Parts]:
     if package == "polars" and hasattr(data, "to_arrow") and hasattr(data, "columns"):
         return len(data), [(n, partial(_from_polars, data, n)) for n in data.columns]
     if package == "pyarrow" and hasattr(data, "column_names"):
-        return data.num_rows, [
-            (n, partial(_from_arrow_table, data, i)) for i, n in enumerate(data.column_names)
-        ]
+        return data.num_rows, [(n, partial(_from_arrow_table, data, i)) for i, n in enumerate(data.column_names)]
     if package == "pandas" and hasattr(data, "iloc") and hasattr(data, "columns"):
         return len(data), [(str(n), partial(_from_frame, data, i)) for i, n in enumerate(data.columns)]
     if isinstance(data, np.ndarray) and data.dtype.names:

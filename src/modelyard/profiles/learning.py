@@ -64,9 +64,7 @@ def learn_specs(
     columns = read_columns(table).columns
     unknown = sorted(set(wanted) - set(columns))
     if unknown:
-        raise Invalid(
-            f"kinds names columns that the table does not have: {', '.join(unknown)}.", columns=unknown
-        )
+        raise Invalid(f"kinds names columns that the table does not have: {', '.join(unknown)}.", columns=unknown)
     return TableSpec(
         tuple(
             learn_column(name, column, kind=wanted.get(name), bins=bins, max_levels=max_levels)

@@ -67,9 +67,7 @@ class ColumnSpec:
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise Invalid(
-                f"The specification of column {self.name!r} is not usable: {problem}.", column=self.name
-            )
+            raise Invalid(f"The specification of column {self.name!r} is not usable: {problem}.", column=self.name)
 
     def _problem(self) -> str:
         numbers = (*self.edges, self.centre, *(x for x in (self.low, self.high) if x is not None))

@@ -52,9 +52,7 @@ def test_psi_with_jeffreys_smoothing():
 
 
 def test_js_distance_is_base_2():
-    assert jensen_shannon_distance(*A_B) == pytest.approx(
-        jensenshannon([0.5, 0.5], [0.3, 0.7], base=2), rel=1e-12
-    )
+    assert jensen_shannon_distance(*A_B) == pytest.approx(jensenshannon([0.5, 0.5], [0.3, 0.7], base=2), rel=1e-12)
     assert jensen_shannon_distance(*levels({"a": 5}, {"b": 9})) == 1.0
 
 
@@ -118,9 +116,7 @@ def test_w1_is_near_the_exact_one(current):
 
 def test_w1_of_few_values_is_exact():
     reference, current = [0, 1] * 50, [0] * 40 + [1] * 60
-    assert wasserstein_distance(*pair(reference, current)) == pytest.approx(
-        0.1 / np.std(reference, ddof=1), rel=1e-9
-    )
+    assert wasserstein_distance(*pair(reference, current)) == pytest.approx(0.1 / np.std(reference, ddof=1), rel=1e-9)
     ages = [18, 21, 30, 30, 44, 65]
     older = [18, 21, 30, 44, 65, 65]
     exact = stats.wasserstein_distance(ages, older) / np.std(ages, ddof=1)

@@ -113,8 +113,5 @@ def test_label_hash_is_fixed():
 
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_small_sets_are_near_exact_unless_registers_collide(count):
-    found = [
-        distinct.estimate(distinct.sketch(bits_of(np.arange(count) + seed * 1e7))) / count
-        for seed in range(40)
-    ]
+    found = [distinct.estimate(distinct.sketch(bits_of(np.arange(count) + seed * 1e7))) / count for seed in range(40)]
     assert np.median(found) == pytest.approx(1.0, abs=0.03)

@@ -32,9 +32,7 @@ def test_sum_is_exact(values):
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 255, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 17])
 def test_sum_is_exact_for_every_chunk_length(rows):
-    values = np.random.default_rng(rows).normal(size=rows) * 10.0 ** np.random.default_rng(1).integers(
-        -40, 40, rows
-    )
+    values = np.random.default_rng(rows).normal(size=rows) * 10.0 ** np.random.default_rng(1).integers(-40, 40, rows)
     assert exact_sum(values).fraction() == rational(values)
 
 

@@ -7,9 +7,7 @@ from modelyard.errors import Invalid
 from modelyard.profiles import EdgesDiffer, empty, empty_column, learn_specs, merge, merge_columns, profile
 
 SPEC = learn_specs({"x": [1.0, 2.0, 3.0], "s": ["a", "b", "b"], "b": [True, False, True]})
-LEFT = profile(
-    {"x": [1.0, None, 9.0], "s": ["a", "z", None], "b": [True, None, "no"], "extra": [1, 2, 3]}, SPEC
-)
+LEFT = profile({"x": [1.0, None, 9.0], "s": ["a", "z", None], "b": [True, None, "no"], "extra": [1, 2, 3]}, SPEC)
 RIGHT = profile({"x": [0.0, 2.5], "s": ["z", "y"], "b": [False, False]}, SPEC)
 
 
@@ -40,9 +38,7 @@ def test_profiles_of_other_bins_do_not_add():
 
 def test_equal_specifications_need_not_be_one_object():
     again = learn_specs({"x": [1.0, 2.0, 3.0], "s": ["a", "b", "b"], "b": [True, False, True]})
-    assert merge(LEFT, profile({"x": [0.0, 2.5], "s": ["z", "y"], "b": [False, False]}, again)) == merge(
-        LEFT, RIGHT
-    )
+    assert merge(LEFT, profile({"x": [0.0, 2.5], "s": ["z", "y"], "b": [False, False]}, again)) == merge(LEFT, RIGHT)
 
 
 def test_names_of_extra_columns_are_bounded_and_merge_exactly():

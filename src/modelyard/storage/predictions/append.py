@@ -53,8 +53,8 @@ class AppendWriter:
     Attributes:
         appended: Records accepted since this writer was opened.
         dropped: Records refused since this writer was opened.
-        refusal: Why there was no room last time (``buffer_full``, ``disk_full``, ``disk_error``,
-            ``too_large``), or None once there was.
+        refusal: Why no new segment could be had last time (``buffer_full``, ``disk_full``, ``disk_error``,
+            ``too_large``), or None if it could.
 
     Raises:
         Conflict: If another process writes to this folder.
@@ -108,7 +108,7 @@ class AppendWriter:
             end = start + len(payload)
         target = self._map
         target[start:end] = payload  # type: ignore[index]  # _limit > 0 only while a map is open
-        RECORD.pack_into(target, at, self._mark, len(payload), crc32(payload))  # type: ignore[arg-type]
+        RECORD.pack_into(target, at, self._mark, len(payload), crc32(payload, self._mark))  # type: ignore[arg-type]
         self._at = end
         self.appended += 1
         return True
@@ -197,9 +197,7 @@ def _lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise Conflict(
-            f"Another process already writes to {folder}. Give every worker a folder of its own."
-        ) from error
+        raise Conflict(f"Another process already writes to {folder}. Give every worker a folder of its own.") from error
     return descriptor
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from modelyard.errors import Corrupted, Unavailable
 from modelyard.storage.durable import write_whole
@@ -20,8 +21,9 @@ from modelyard.storage.predictions.manifest import StoredFile
 from modelyard.storage.predictions.schema import feature_types
 
 _ROW_GROUP = 65_536
-_ZSTD_LEVEL = 3  # 0.8M rows per CPU-second and 60 bytes a row on 16 columns of live data
+_ZSTD_LEVEL = 3  # the default of zstd itself
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FILES = LocalFileSystem()
 _FORMAT = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -101,7 +103,7 @@ def read(
         Corrupted: If its bytes are not those that were written.
     """
     try:
-        fragment = _FORMAT.make_fragment(str(root / file.path))
+        fragment = _FORMAT.make_fragment(str(root / file.path), _FILES)
         for batch in fragment.to_batches(columns=columns, filter=where, batch_size=batch_rows):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
@@ -152,8 +154,7 @@ def listing(root: Path) -> dict[str, float]:
 def damaged(file: StoredFile) -> Corrupted:
     """Build the error for a file whose bytes have changed."""
     return Corrupted(
-        f"Prediction file {file.path} is damaged: its bytes are not those that were written. "
-        "Restore it from a backup.",
+        f"Prediction file {file.path} is damaged: its bytes are not those that were written. Restore it from a backup.",
         path=file.path,
         sha256=file.sha256,
     )

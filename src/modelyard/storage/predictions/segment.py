@@ -1,11 +1,12 @@
 """The bytes of an append segment: a header, then records that commit one by one.
 
     header   magic (8) | segment number (u64) | mark (u32) | crc32 of the 20 bytes before (u32) | 8 spare
-    record   mark (u32) | length (u32) | crc32 of the payload (u32) | payload
+    record   mark (u32) | length (u32) | crc32 of the payload begun with the mark (u32) | payload
 
 All integers are little-endian; the file is allocated in full and zero beyond its last record. A writer
 copies the payload first and the record's 12 bytes last, so a record without its mark was never committed;
-the checksum catches what a loss of power or another memory order may have torn. The mark is drawn at
+the checksum catches what a loss of power or another memory order may have torn, and is never zero for an
+empty payload, whose half-written header would look whole otherwise. The mark is drawn at
 random for each segment: a client that knows the format cannot hide a forged record inside its payload for
 a reader that looks for the next whole record behind damage.
 """
@@ -101,7 +102,7 @@ def parse(data: bytes, mark: int, limit: int) -> tuple[list[bytes], int, Stop]:
         if end > size:
             return records, at, Stop.MORE
         payload = data[start:end]
-        if crc32(payload) != checksum:
+        if crc32(payload, mark) != checksum:
             return records, at, Stop.DAMAGED
         records.append(payload)
         at = end
