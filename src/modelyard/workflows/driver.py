@@ -83,6 +83,7 @@ class Driver:
         self._poll_s = poll_s
         self._heavy_at_once = heavy_at_once
         self._engine: sa.Engine | None = None
+        self._closed = False
         self._segment: Callable[[str, int, int], None] | None = None
 
     def launch(self) -> None:
@@ -161,6 +162,7 @@ class Driver:
             # With a handler there, DBOS adds no console of its own and lets records propagate to ours.
             logger.addHandler(logging.NullHandler())
         self._engine = engine(self._url)
+        event.listen(self._engine, "checkin", self._close_late)
         config: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": self._url,
@@ -200,7 +202,14 @@ class Driver:
             raise Unavailable("The workflow engine is not running.")
         return self._segment
 
+    def _close_late(self, _connection: object, record: Any) -> None:
+        # DBOS does not wait for its threads: one that writes an outcome while the engine is closed gives its
+        # connection back to a pool that nobody closes any more.
+        if self._closed:
+            record.invalidate()
+
     def _destroy(self) -> None:
+        self._closed = True
         try:
             DBOS.destroy(destroy_registry=True)
         finally:
