@@ -4,6 +4,7 @@ Each state change writes its event in the same transaction. High-volume data (me
 covered by one event per sealed batch.
 """
 
+from modelyard.events.audit import Audit, Checkpoint
 from modelyard.events.canonical import canonical
 from modelyard.events.clock import Clock, EventTimeClock, SystemClock
 from modelyard.events.log import EventLog
@@ -13,6 +14,8 @@ __all__ = [
     "DEFAULT_PROJECT",
     "SYSTEM",
     "Actor",
+    "Audit",
+    "Checkpoint",
     "Clock",
     "Event",
     "EventLog",

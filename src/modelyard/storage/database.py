@@ -92,7 +92,8 @@ class Transaction:
     def insert_if_absent(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
         """Insert a row unless one with the same key exists, and say whether it was inserted."""
         statement = self._dialect_insert(table).values(**values).on_conflict_do_nothing()
-        return self.connection.execute(statement).rowcount > 0
+        key = table.primary_key.columns[0]
+        return self.connection.execute(statement.returning(key)).first() is not None
 
     def upsert(self, table: sa.Table, values: Mapping[str, Any]) -> None:
         """Insert a row, or overwrite the other columns of the one with the same primary key."""
@@ -208,7 +209,5 @@ def _translated() -> Iterator[None]:
     except sa.exc.OperationalError as error:
         text = str(error.orig).lower()
         if "full" in text or "no space left" in text:
-            raise StorageFull(
-                "The database has no room left. Free some space; no restart is needed."
-            ) from error
+            raise StorageFull("The database has no room left. Free some space; no restart is needed.") from error
         raise Unavailable("The database did not answer. Try again in a moment.") from error

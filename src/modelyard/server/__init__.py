@@ -1,0 +1,1 @@
+"""The ASGI application: identity, native API, health."""

@@ -1,0 +1,1 @@
+"""Groups of native routes, one module per object."""
