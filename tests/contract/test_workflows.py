@@ -324,10 +324,7 @@ def test_a_wrong_answer_fails_the_run_and_says_why(yard):
         "large": ({"text": "x" * 1_000_000}, "at most"),
     }
     engine = yard.engine(
-        *(
-            Definition(name, (Step("one", lambda c, s, answer=answer: answer),))
-            for name, (answer, _) in wrong.items()
-        )
+        *(Definition(name, (Step("one", lambda c, s, answer=answer: answer),)) for name, (answer, _) in wrong.items())
     )
     for name, (_, message) in wrong.items():
         outcome = engine.wait_for(engine.start(name, actor=ADA), 20)
@@ -352,9 +349,7 @@ def test_one_segment_at_a_time_per_key(yard):
         return state
 
     engine = yard.engine(Definition("demo", (Step("work", work),)))
-    ids = [
-        engine.start("demo", {"key": key, "n": n}, actor=ADA, queue_key=key) for n in range(3) for key in "ab"
-    ]
+    ids = [engine.start("demo", {"key": key, "n": n}, actor=ADA, queue_key=key) for n in range(3) for key in "ab"]
     for run_id in ids:
         assert engine.wait_for(run_id, 30).status == Status.SUCCEEDED
     assert most == {"a": 1, "b": 1, "all": 2}

@@ -268,7 +268,7 @@ def _segment_of(perform: Callable[[str, int, int], int | None]) -> Callable[[str
 
 
 def _checked_rows(cursor: Cursor[Any]) -> RowMaker[tuple[Any, ...]]:
-    from psycopg.rows import tuple_row  # noqa: PLC0415 - only with PostgreSQL
+    from psycopg.rows import tuple_row
 
     make = tuple_row(cursor)
     return lambda values: _checked(make(values))

@@ -137,7 +137,7 @@ class Engine:
             Conflict: If this process runs another engine.
             Unavailable: If the engine's database does not answer.
         """
-        from modelyard.workflows.driver import Driver  # noqa: PLC0415 - costs two CPU seconds to import
+        from modelyard.workflows.driver import Driver
 
         driver = Driver(
             self._url,
@@ -237,9 +237,7 @@ class Engine:
         with self._database.transaction() as tx:
             return self.signal_in(tx, workflow_id, name, payload, actor=actor)
 
-    def signal_in(
-        self, tx: Transaction, workflow_id: str, name: str, payload: Any = None, *, actor: Actor
-    ) -> bool:
+    def signal_in(self, tx: Transaction, workflow_id: str, name: str, payload: Any = None, *, actor: Actor) -> bool:
         """Answer a wait inside the transaction of what answers it (an approval).
 
         Returns and raises as ``signal``.
@@ -276,9 +274,7 @@ class Engine:
         self._notify()
         return True
 
-    def retry_from_step(
-        self, workflow_id: str, step: str, *, actor: Actor, new_workflow_id: str | None = None
-    ) -> str:
+    def retry_from_step(self, workflow_id: str, step: str, *, actor: Actor, new_workflow_id: str | None = None) -> str:
         """Run a finished run again from a step, under a new id, with the state that the step had.
 
         Args:

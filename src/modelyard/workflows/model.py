@@ -316,7 +316,5 @@ def check_id(workflow_id: str) -> str:
         Invalid: If it is empty, too long or holds other characters.
     """
     if not _ID.fullmatch(workflow_id):
-        raise Invalid(
-            f"{workflow_id!r} cannot be a workflow id: expected 1 to 200 of letters, digits, ._:@=+/~-"
-        )
+        raise Invalid(f"{workflow_id!r} cannot be a workflow id: expected 1 to 200 of letters, digits, ._:@=+/~-")
     return workflow_id

@@ -231,9 +231,7 @@ class Runner:
                 return _Next(None)  # somebody else took this step over while this process was paused
             if isinstance(outcome, _Failure):
                 return self._settle_failure(tx, run, row, begun=begun, failure=outcome)
-            return _Next(
-                self._transitions.apply(tx, run, step=row, answer=outcome, definition=begun.definition)
-            )
+            return _Next(self._transitions.apply(tx, run, step=row, answer=outcome, definition=begun.definition))
 
     def _settle_failure(
         self,
@@ -267,6 +265,4 @@ class Runner:
         with self._database.transaction() as tx:
             row = store.step_row(tx.connection, begun.run.id, begun.position)
             if row is not None and row.starts == begun.starts and row.status == StepStatus.RUNNING:
-                store.update_step(
-                    tx, begun.run.id, begun.position, status=StepStatus.PENDING, starts=begun.starts - 1
-                )
+                store.update_step(tx, begun.run.id, begun.position, status=StepStatus.PENDING, starts=begun.starts - 1)

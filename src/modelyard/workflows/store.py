@@ -113,9 +113,7 @@ def set_dispatched(tx: Transaction, run_id: str, *, segment: int) -> None:
 
 def undispatched(tx: sa.Connection, *, names: Sequence[str], limit: int) -> Sequence[sa.Row[Any]]:
     """Return running runs of these definitions whose segment the engine does not have yet."""
-    query = sa.select(runs).where(
-        runs.c.status == Status.RUNNING, runs.c.dispatched.is_(False), runs.c.name.in_(names)
-    )
+    query = sa.select(runs).where(runs.c.status == Status.RUNNING, runs.c.dispatched.is_(False), runs.c.name.in_(names))
     return tx.execute(query.order_by(runs.c.started_at).limit(limit)).all()
 
 

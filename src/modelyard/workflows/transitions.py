@@ -183,9 +183,7 @@ class Transitions:
         data = {"name": name, "payload": payload}
         if wait is not None and wait.name == name:
             self._wake(tx, run, wait, Wake(name, payload, timed_out=False, by=actor), state="signalled")
-            self._record(
-                tx, run, "signalled", actor=actor, before=Status.WAITING, after=Status.RUNNING, data=data
-            )
+            self._record(tx, run, "signalled", actor=actor, before=Status.WAITING, after=Status.RUNNING, data=data)
             return True
         early = {"run_id": run.id, "name": name, "payload": payload, "actor": actor}
         if store.wait_exists(tx, run.id, name) or not store.keep_early_signal(tx, early):
@@ -214,9 +212,7 @@ class Transitions:
         store.update_run(tx, run_id, segment=segment + 1, dispatched=False)
         return True
 
-    def _wait(
-        self, tx: Transaction, run: sa.Row[Any], wait: Wait, *, position: int, following: str
-    ) -> int | None:
+    def _wait(self, tx: Transaction, run: sa.Row[Any], wait: Wait, *, position: int, following: str) -> int | None:
         values = {
             "run_id": run.id,
             "position": position,
@@ -250,9 +246,7 @@ class Transitions:
             dispatched=False,
         )
 
-    def _come_to(
-        self, tx: Transaction, run_id: str, position: int, step: str, *, wake: Wake | None = None
-    ) -> None:
+    def _come_to(self, tx: Transaction, run_id: str, position: int, step: str, *, wake: Wake | None = None) -> None:
         values = {
             "run_id": run_id,
             "position": position,

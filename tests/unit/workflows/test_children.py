@@ -155,9 +155,7 @@ def test_environment_and_interpreter_are_the_callers(tmp_path):
     )
     link = tmp_path / "python"
     link.symlink_to(sys.executable)
-    only, cwd, last = run_child(
-        "target:run", None, timeout_s=60, cwd=tmp_path, env={"ONLY": "this"}, python=str(link)
-    )
+    only, cwd, last = run_child("target:run", None, timeout_s=60, cwd=tmp_path, env={"ONLY": "this"}, python=str(link))
     assert (only, cwd) == ("this", str(tmp_path))
     assert last != str(Path(module.__file__).parents[2])
 
