@@ -7,7 +7,6 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr
 
 from modelyard.evaluation.estimate import Insufficient
 
@@ -50,6 +49,8 @@ def bayesian_correlated_t(
         Benavoli et al. (2017), JMLR 18, eq. 7: Student with k - 1 degrees of freedom, location
         mean(d), scale^2 = (1/k + rho / (1 - rho)) s^2, rho = test share (Corani & Benavoli 2015).
     """
+    from scipy.special import stdtr  # noqa: PLC0415 (SciPy is slow to import)
+
     values = np.asarray(differences, dtype=np.float64).ravel()
     if values.size < 2 or not np.isfinite(values).all():
         return Insufficient("at least two finite differences are needed", values.size)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from modelyard.errors import Invalid
-from modelyard.evaluation.estimate import FloatArray, IntArray, normal_quantile
+from modelyard.evaluation.estimate import FloatArray, IntArray, normal_quantile, normal_tail
 
 DRAWS = 2_000
 """Replicates: Efron & Tibshirani (1993) ask for >= 1,000 for intervals."""
@@ -210,6 +209,7 @@ def bca_interval(
     spread = float((deviation**2).sum())
     acceleration = 0.0 if spread == 0 else float((deviation**3).sum()) / (6 * spread**1.5)
     tail = (1 - confidence) / 2
-    z = np.array([normal_quantile(tail), normal_quantile(1 - tail)]) + bias
-    low, high = np.quantile(draws, ndtr(bias + z / (1 - acceleration * z)))
+    ends = (bias + normal_quantile(tail), bias + normal_quantile(1 - tail))
+    levels = [1 - normal_tail(bias + z / (1 - acceleration * z)) for z in ends]
+    low, high = np.quantile(draws, levels)
     return float(low), float(high)

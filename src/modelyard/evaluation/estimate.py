@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import erfc, sqrt
 from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -67,7 +66,7 @@ def normal_quantile(probability: float) -> float:
 
 def normal_tail(z: float) -> float:
     """Return P(Z >= z) for a standard normal Z."""
-    return float(ndtr(-z))
+    return erfc(z / sqrt(2)) / 2
 
 
 def wilson(hits: float, trials: float, *, confidence: float = 0.95) -> tuple[float, float]:

@@ -153,7 +153,9 @@ def _bca_or_percentile(
     replicates: FloatArray, value: float, leave_one_out: FloatArray, confidence: float
 ) -> tuple[float, float, str]:
     usable = leave_one_out[np.isfinite(leave_one_out)]
-    interval = bootstrap.bca_interval(replicates, value, usable, confidence=confidence)
+    interval = None
+    if usable.size:
+        interval = bootstrap.bca_interval(replicates, value, usable, confidence=confidence)
     if interval is not None:
         return *interval, "bootstrap-bca"
     return *bootstrap.percentile_interval(replicates, confidence=confidence), "bootstrap-percentile"

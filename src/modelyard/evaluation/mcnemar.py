@@ -7,7 +7,6 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
 
 from modelyard.errors import Invalid
 from modelyard.evaluation.estimate import normal_quantile
@@ -85,4 +84,6 @@ def mcnemar(champion_right: npt.ArrayLike, challenger_right: npt.ArrayLike) -> M
 
 def _tail(wins: int, losses: int) -> float:
     """Return P[Bin(wins + losses, 1/2) >= wins] = P[Bin(wins + losses, 1/2) <= losses]."""
+    from scipy.special import bdtr  # noqa: PLC0415 (SciPy is slow to import)
+
     return float(bdtr(losses, wins + losses, 0.5))

@@ -90,7 +90,7 @@ class Metric:
         """Turn values so that more is better."""
         if self.direction == "zero":
             return np.asarray(-np.abs(value), dtype=np.float64)
-        return value if self.direction == "higher" else -value
+        return value if self.direction == "higher" else np.negative(value)
 
 
 def metric_of(name: str, *, task: Task) -> Metric:
@@ -118,7 +118,7 @@ def _counts(sample: Sample) -> FloatArray:
 
 
 def _right(sample: Sample) -> FloatArray:
-    return (sample.label == sample.truth).astype(np.float64)[:, None]
+    return np.asarray((sample.label == sample.truth)[:, None], dtype=np.float64)
 
 
 def _first(means: FloatArray) -> FloatArray:
@@ -160,7 +160,8 @@ def _recall_of(sample: Sample) -> tuple[int, int]:
 
 def _binary_log_loss(sample: Sample) -> FloatArray:
     p = np.clip(sample.score, _TINY, 1 - _TINY)
-    return -np.where(sample.truth == 1, np.log(p), np.log1p(-p))[:, None]
+    loss = np.where(sample.truth == 1, -np.log(p), -np.log1p(-p))
+    return np.asarray(loss[:, None], dtype=np.float64)
 
 
 def _squared_error(sample: Sample) -> FloatArray:
@@ -198,7 +199,7 @@ def _multiclass_log_loss(sample: Sample) -> FloatArray:
         raise AssertionError("checked by _needs_probabilities")
     total = sample.proba.sum(axis=1)
     own = sample.proba[np.arange(sample.n), sample.truth.astype(np.int64)] / total
-    return -np.log(np.clip(own, _TINY, 1.0))[:, None]
+    return np.asarray(-np.log(np.clip(own, _TINY, 1.0))[:, None], dtype=np.float64)
 
 
 def _absolute_error(sample: Sample) -> FloatArray:
@@ -220,7 +221,9 @@ def _variance_parts(sample: Sample) -> FloatArray:
 
 
 def _r2(means: FloatArray) -> FloatArray:
-    return 1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2)
+    # A resample of equal targets has no spread; its value is not finite and is left out.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2), dtype=np.float64)
 
 
 def _needs_both_classes(sample: Sample) -> str | None:

@@ -18,7 +18,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr
 
 from modelyard.errors import Invalid
 from modelyard.evaluation.estimate import FloatArray
@@ -178,6 +177,8 @@ def log_e_value(difference: FloatArray, v: FloatArray, *, tau: float, one_sided:
         tau: Mixture scale.
         one_sided: Mix over positive differences only.
     """
+    from scipy.special import log_ndtr  # noqa: PLC0415 (SciPy is slow to import)
+
     wide = v + tau**2
     log_e = 0.5 * np.log(v / wide) + tau**2 * difference**2 / (2 * v * wide)
     if one_sided:

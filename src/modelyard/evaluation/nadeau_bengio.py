@@ -7,7 +7,6 @@ from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
 
 from modelyard.evaluation.estimate import Insufficient
 
@@ -34,6 +33,8 @@ class ResampledT:
 
     def bounds(self, *, confidence: float) -> tuple[float, float]:
         """Return the two-sided interval of the mean difference."""
+        from scipy.special import stdtrit  # noqa: PLC0415 (SciPy is slow to import)
+
         half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.se
         return self.difference - half, self.difference + half
 
@@ -54,6 +55,8 @@ def nadeau_bengio(differences: npt.ArrayLike, *, test_share: float) -> Resampled
     Source:
         Nadeau & Bengio (2003), Machine Learning 52; df k - 1 as Bouckaert & Frank (2004).
     """
+    from scipy.special import stdtr  # noqa: PLC0415 (SciPy is slow to import)
+
     values = np.asarray(differences, dtype=np.float64).ravel()
     if values.size < 2 or not np.isfinite(values).all():
         return Insufficient("at least two finite differences are needed", values.size)

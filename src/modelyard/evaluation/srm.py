@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtrc
 
 from modelyard.errors import Invalid
 
@@ -54,6 +53,8 @@ def split_check(
     Source:
         Pearson's chi-square, sum (O - E)^2 / E; Fabijan et al. (2019).
     """
+    from scipy.special import chdtrc  # noqa: PLC0415 (SciPy is slow to import)
+
     observed, weights = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
     if observed.shape != weights.shape or observed.size < 2 or not (weights > 0).all():
         raise Invalid("A split needs two or more arms, each with a count and a positive share.")
