@@ -296,7 +296,18 @@ def test_artifacts_are_keys_and_digests(tracking, run, log, tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    ["../../etc/passwd", "..%2f..%2fetc", "%252e%252e%252fetc", "..\\x", "/etc/passwd", "a//b", "a/./b", "C:/x", "a\0b", ""],
+    [
+        "../../etc/passwd",
+        "..%2f..%2fetc",
+        "%252e%252e%252fetc",
+        "..\\x",
+        "/etc/passwd",
+        "a//b",
+        "a/./b",
+        "C:/x",
+        "a\0b",
+        "",
+    ],
 )
 def test_artifact_paths_that_lead_anywhere_else_are_refused(tracking, run, path):
     with pytest.raises(Invalid):

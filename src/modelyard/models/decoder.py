@@ -62,17 +62,13 @@ class Decoder:
         getter = itemgetter(*self._names)
         self._get: Any = getter if self._width > 1 else lambda row: (getter(row),)
         self._good: set[tuple[type, ...]] = set()
-        self._levels = [
-            (i, c.name, frozenset(c.levels)) for i, c in enumerate(self._specs) if c.levels is not None
-        ]
+        self._levels = [(i, c.name, frozenset(c.levels)) for i, c in enumerate(self._specs) if c.levels is not None]
         self._strict = np.array(
             [i for i, c in enumerate(self._specs) if c.type in {"float", "double"} and not c.nullable],
             dtype=np.intp,
         )
 
-    def rows(
-        self, rows: Sequence[Row], *, ignore: Collection[str] = ()
-    ) -> tuple[list[Values], list[DataWarning]]:
+    def rows(self, rows: Sequence[Row], *, ignore: Collection[str] = ()) -> tuple[list[Values], list[DataWarning]]:
         """Check rows and put their values into signature order.
 
         Args:
@@ -115,9 +111,7 @@ class Decoder:
             return self.columns(rows, ignore=ignore)
         values, warnings = self.rows(rows, ignore=ignore)
         by_column = list(zip(*values, strict=True)) if values else [()] * self._width
-        columns = {
-            spec.name: self._array(spec, column) for spec, column in zip(self._specs, by_column, strict=True)
-        }
+        columns = {spec.name: self._array(spec, column) for spec, column in zip(self._specs, by_column, strict=True)}
         return Frame(columns, len(values), tuple(warnings))
 
     def columns(self, data: object, *, ignore: Collection[str] | None = ()) -> Frame:
@@ -209,9 +203,7 @@ class Decoder:
                 raise NullNotAllowed(spec.name, row=row, expected=_EXPECTED[spec.type])
             return array
         if spec.type == "datetime":
-            return np.array(
-                [np.datetime64("NaT") if v is None else v for v in column], dtype="datetime64[ns]"
-            )
+            return np.array([np.datetime64("NaT") if v is None else v for v in column], dtype="datetime64[ns]")
         if None in column:
             return objects(column)
         try:
@@ -242,9 +234,7 @@ def _fits(spec: ColumnSpec, values: Array) -> bool:
         return kind in "fiu"
     if spec.type in {"integer", "long"}:
         return kind in "iu"
-    return (spec.type == "boolean" and kind == "b") or (
-        spec.type == "datetime" and kind == "M" and spec.nullable
-    )
+    return (spec.type == "boolean" and kind == "b") or (spec.type == "datetime" and kind == "M" and spec.nullable)
 
 
 def _scalar(spec: ColumnSpec, value: object, row: int) -> Any:

@@ -126,11 +126,7 @@ def trees_text(model: Any) -> str | None:
         return str(model.model_to_string(num_iteration=None))
     if kind.__module__ != "lightgbm.sklearn" or kind.__name__ not in _LGBM_WRAPPERS:
         return None
-    extra = [
-        name
-        for name in model.get_params()
-        if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))
-    ]
+    extra = [name for name in model.get_params() if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))]
     if extra or callable(model.objective):
         return None
     return str(model.booster_.model_to_string(num_iteration=None))
@@ -160,9 +156,7 @@ def load(folder: Path, name: str, signature: Signature) -> NativeEngine | None:
         if encoder is None:
             return None
         if "linear" in document:
-            return NativeEngine(
-                name, encoder, steps, linear.Linear.from_json(document["linear"]), exact=False
-            )
+            return NativeEngine(name, encoder, steps, linear.Linear.from_json(document["linear"]), exact=False)
         booster = NativeBooster(inside(folder, TREES_FILE).read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError) as error:
         raise BadModelFolder(f"{NATIVE_FILE} is damaged ({error})", file=NATIVE_FILE) from error

@@ -278,9 +278,7 @@ class Application:
         # The rows were taken apart on the way, so the columns that may be kept are read afresh.
         order = endpoint.order
         rows = (
-            native.parse(body).rows
-            if protocol == NATIVE
-            else oip.parse(body, order=order, extra=endpoint.named).rows
+            native.parse(body).rows if protocol == NATIVE else oip.parse(body, order=order, extra=endpoint.named).rows
         )
         return redacted(rows, endpoint.redact, order=order)
 

@@ -224,6 +224,4 @@ def read_descriptor(folder: Path, digest: bytes) -> Descriptor:
     try:
         return msgspec.json.decode((folder / f"{digest.hex()}.json").read_bytes(), type=Descriptor)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(
-            f"The descriptor {digest.hex()} of prediction records cannot be read: {error}."
-        ) from error
+        raise Invalid(f"The descriptor {digest.hex()} of prediction records cannot be read: {error}.") from error

@@ -169,16 +169,12 @@ def _rows(record: Record, descriptor: Descriptor) -> list[dict[str, Any]]:
         found = []
     if record.rows is not None:
         found = [found[i] for i in record.rows if i < len(found)]
-    named_rows = [
-        row if isinstance(row, dict) else dict(zip(descriptor.order, row, strict=False)) for row in found
-    ]
+    named_rows = [row if isinstance(row, dict) else dict(zip(descriptor.order, row, strict=False)) for row in found]
     missing = len(record.ids) - len(named_rows)
     return named_rows if missing == 0 else (named_rows + [{}] * max(missing, 0))[: len(record.ids)]
 
 
-def _append(
-    columns: dict[str, list[Any]], record: Record, rows: list[dict[str, Any]], descriptor: Descriptor
-) -> None:
+def _append(columns: dict[str, list[Any]], record: Record, rows: list[dict[str, Any]], descriptor: Descriptor) -> None:
     count = len(record.ids)
     nothing = [None] * count
     variants = [descriptor.variants[i] for i in record.variants]
@@ -205,9 +201,7 @@ def _append(
     columns["warnings"] += [_encode(items).decode() if items else None for items in warnings]
 
 
-def _times(
-    record: Record, rows: list[dict[str, Any]], descriptor: Descriptor, warnings: list[Any]
-) -> list[int]:
+def _times(record: Record, rows: list[dict[str, Any]], descriptor: Descriptor, warnings: list[Any]) -> list[int]:
     """Return each row's event time; where it cannot be read, the wall clock and a warning."""
     name = descriptor.time_column
     if name is None or name in descriptor.redact:

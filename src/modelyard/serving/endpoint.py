@@ -221,9 +221,7 @@ class LiveEndpoint:
             raise UnknownVersion(str(version), endpoint=self.name, served=self.router.by_version)
         return found
 
-    def _answer_together(
-        self, variant: LiveVariant, rows: list[Row], outcome: Outcome, started_ns: int
-    ) -> None:
+    def _answer_together(self, variant: LiveVariant, rows: list[Row], outcome: Outcome, started_ns: int) -> None:
         count = len(rows)
         scored = self._run(variant, rows)
         if isinstance(scored, ModelyardError):
@@ -279,9 +277,7 @@ class LiveEndpoint:
         if surplus is None:
             return rows
         return [
-            {name: value for name, value in row.items() if name not in surplus}
-            if isinstance(row, dict)
-            else row
+            {name: value for name, value in row.items() if name not in surplus} if isinstance(row, dict) else row
             for row in rows
         ]
 

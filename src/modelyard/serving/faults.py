@@ -32,9 +32,7 @@ class WrongContentType(Invalid):
     code: ClassVar[str] = "wrong_content_type"
 
     def __init__(self, given: str) -> None:
-        super().__init__(
-            f"Content-Type {given!r} is not accepted; send application/json.", expected="application/json"
-        )
+        super().__init__(f"Content-Type {given!r} is not accepted; send application/json.", expected="application/json")
 
 
 class WrongMethod(Invalid):
@@ -52,9 +50,7 @@ class BadHeader(Invalid):
     code: ClassVar[str] = "bad_header"
 
     def __init__(self, name: str, *, expected: str) -> None:
-        super().__init__(
-            f"The header {name} is malformed; expected {expected}.", header=name, expected=expected
-        )
+        super().__init__(f"The header {name} is malformed; expected {expected}.", header=name, expected=expected)
 
 
 class HostRefused(Forbidden):

@@ -207,9 +207,7 @@ class Worker:
         """Load beside what answers now, then replace one reference."""
         with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
             previous = self.application.live
-            loaded = await asyncio.get_running_loop().run_in_executor(
-                pool, self._loader.load, table, previous
-            )
+            loaded = await asyncio.get_running_loop().run_in_executor(pool, self._loader.load, table, previous)
         self.application.live = loaded.live
         self._loaded = loaded
         self._swap_ms = round((time.perf_counter() - started) * 1000, 3)

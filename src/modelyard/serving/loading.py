@@ -141,9 +141,7 @@ class Loader:
                 variant.name,
                 variant.digest,
                 lease=None if lease is None else lease.id,
-                share=0
-                if lease is None
-                else share_of(lease.answers, worker=self._worker, workers=self._workers),
+                share=0 if lease is None else share_of(lease.answers, worker=self._worker, workers=self._workers),
             )
             variants.append(LiveVariant(variant, index, faces[variant.name], tally))
         digest = write_descriptor(self._paths.descriptors, describe(route, faces))

@@ -173,9 +173,7 @@ class RoutePublisher:
                 found.append(status)
         return sorted(found, key=lambda status: status.worker)
 
-    def await_loaded(
-        self, generation: int, *, timeout_s: float = 30.0, workers: int = 1
-    ) -> list[WorkerStatus]:
+    def await_loaded(self, generation: int, *, timeout_s: float = 30.0, workers: int = 1) -> list[WorkerStatus]:
         """Wait until every live worker serves this generation or a later one.
 
         Args:

@@ -93,9 +93,7 @@ class Router(Generic[V]):
         return [variant for weight, variant in self._shadows if place < weight]
 
 
-def _cumulative(
-    route: EndpointRoute, variants: dict[str, tuple[V, Tally]]
-) -> tuple[tuple[int, V, Tally], ...]:
+def _cumulative(route: EndpointRoute, variants: dict[str, tuple[V, Tally]]) -> tuple[tuple[int, V, Tally], ...]:
     bounds = []
     reached = 0
     for variant in route.variants:

@@ -152,9 +152,7 @@ class TallyBook:
         slot = self._slots.get(key)
         if slot is None:
             if not self._free:
-                raise StorageFull(
-                    f"A worker counts at most {SLOTS:,} variants. Remove endpoints.", limit=SLOTS
-                )
+                raise StorageFull(f"A worker counts at most {SLOTS:,} variants. Remove endpoints.", limit=SLOTS)
             slot = self._slots[key] = self._free.pop()
             self._write(slot, key)
         return Tally(self._words, slot, lease=lease, share=share)

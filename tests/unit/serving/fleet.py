@@ -120,9 +120,7 @@ def endpoint(*variants: VariantRoute, **given: Any) -> EndpointRoute:
     return EndpointRoute(**{**fields, "variants": variants, **given})
 
 
-def split(
-    route: EndpointRoute, canary: VariantRoute, weight: int, *, lease: Lease | None = None
-) -> EndpointRoute:
+def split(route: EndpointRoute, canary: VariantRoute, weight: int, *, lease: Lease | None = None) -> EndpointRoute:
     control = replace(route.control, weight=10_000 - weight)
     return replace(route, variants=(control, replace(canary, role="canary", weight=weight, lease=lease)))
 

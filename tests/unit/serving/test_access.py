@@ -113,9 +113,7 @@ def test_own_and_allowed_origins_pass(origin):
     assert LOOPBACK.check_origin(origin, b"localhost:80") is None
 
 
-@pytest.mark.parametrize(
-    "origin", [b"null", b"https://evil.example", b"http://localhost:81", b"", b"localhost:80"]
-)
+@pytest.mark.parametrize("origin", [b"null", b"https://evil.example", b"http://localhost:81", b"", b"localhost:80"])
 def test_other_origins_do_not(origin):
     with pytest.raises(OriginRefused):
         LOOPBACK.check_origin(origin, b"localhost:80")

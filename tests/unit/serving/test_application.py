@@ -109,9 +109,7 @@ def test_an_endpoint_without_a_loaded_version_says_why(world):
 
 
 def test_an_announced_giant_is_refused_unread(world):
-    exchange = Exchange(
-        world.application, "POST", "/predict/churn", b"{}", headers={"content-length": "10000001"}
-    )
+    exchange = Exchange(world.application, "POST", "/predict/churn", b"{}", headers={"content-length": "10000001"})
     asyncio.run(exchange.run())
     assert (exchange.status, exchange.received, exchange.headers["connection"]) == (413, 0, "close")
 

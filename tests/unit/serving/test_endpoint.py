@@ -73,14 +73,13 @@ def test_the_key_and_the_time_are_no_inputs_unless_the_model_takes_them(world):
     taking = face(lambda row: row["x"] + row["k"], columns=(("x", "double"), ("k", "long")))
     world.endpoint(taking, canary=(TEN, "canary", 5_000), entity_key="k")
     scores = {
-        tuple(shares(world.predict({"x": 1, "k": k})))
-        + (world.predict({"x": 1, "k": k})["predictions"][0]["score"],)
+        tuple(shares(world.predict({"x": 1, "k": k}))) + (world.predict({"x": 1, "k": k})["predictions"][0]["score"],)
         for k in range(30)
     }
     assert {score for variant, score in scores if variant == "canary"} == {10.0}
-    assert {score for variant, score in scores if variant == "control"} == {
-        float(1 + k) for k in range(30)
-    } & {score for _, score in scores}
+    assert {score for variant, score in scores if variant == "control"} == {float(1 + k) for k in range(30)} & {
+        score for _, score in scores
+    }
 
 
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(3), MemoryError(), ZeroDivisionError()])

@@ -27,9 +27,7 @@ def endpoint(*variants, **given):
 
 def test_a_table_survives_json():
     canary = variant("canary", "canary", 500, Lease("l1", 40))
-    table = RouteTable(
-        7, (endpoint(variant(weight=9_500), canary, variant("next", "shadow", 100), redact=("x",)),)
-    )
+    table = RouteTable(7, (endpoint(variant(weight=9_500), canary, variant("next", "shadow", 100), redact=("x",)),))
     assert decode_table(encode(table)) == table
 
 

@@ -111,8 +111,7 @@ class World:
         fields = {"name": "churn", "project": "default", "salt": "s", "entity_key": None, "time_column": None}
         route = EndpointRoute(**{**fields, **given, "variants": tuple(routes)})
         variants = [
-            LiveVariant(r, i, f, self._tally(route.name, r))
-            for i, (r, f) in enumerate(zip(routes, faces, strict=True))
+            LiveVariant(r, i, f, self._tally(route.name, r)) for i, (r, f) in enumerate(zip(routes, faces, strict=True))
         ]
         made = LiveEndpoint(route, variants, descriptor=DESCRIPTOR, ids=PredictionIds(), limit=limit)
         self.application.live = Live(1, {**self.application.live.endpoints, route.name: made})
@@ -128,9 +127,7 @@ class World:
             share=lease.answers if lease else 0,
         )
 
-    def ask(
-        self, method: str, path: str, body: Any = b"", *, chunks: int = 1, **headers: str
-    ) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = b"", *, chunks: int = 1, **headers: str) -> tuple[int, Any]:
         """Send one request and wait until the shadows are done."""
         return asyncio.run(self._asked(method, path, body, chunks, headers))
 
@@ -173,8 +170,7 @@ class Exchange:
         size = max(1, -(-len(body) // chunks))
         parts = [body[i : i + size] for i in range(0, len(body), size)] or [b""]
         self.incoming = [
-            {"type": "http.request", "body": part, "more_body": i + 1 < len(parts)}
-            for i, part in enumerate(parts)
+            {"type": "http.request", "body": part, "more_body": i + 1 < len(parts)} for i, part in enumerate(parts)
         ]
         self.application = application
         self.received = 0

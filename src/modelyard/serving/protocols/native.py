@@ -81,9 +81,7 @@ def encode_answer(outcome: Outcome, *, captured: bool) -> bytes:
     predictions = []
     for i, prediction_id in enumerate(outcome.ids):
         variant = outcome.variants[i].route
-        prediction = _Prediction(
-            prediction_id, variant.name, variant.version, outcome.scores[i], outcome.labels[i]
-        )
+        prediction = _Prediction(prediction_id, variant.name, variant.version, outcome.scores[i], outcome.labels[i])
         if outcome.outputs is not None:
             prediction.outputs = outcome.outputs[i]
         if outcome.errors is not None and (error := outcome.errors[i]) is not None:

@@ -155,9 +155,7 @@ def encode_answer(outcome: Outcome, *, name: str, outputs: tuple[str, ...] | Non
     if outcome.labels[0] is not None:
         made["label"] = lambda: _Output("label", _label_type(outcome.labels), [count], outcome.labels)
     made["prediction_id"] = lambda: _Output("prediction_id", "BYTES", [count], outcome.ids)
-    made["version"] = lambda: _Output(
-        "version", "INT64", [count], [v.route.version for v in outcome.variants]
-    )
+    made["version"] = lambda: _Output("version", "INT64", [count], [v.route.version for v in outcome.variants])
     for wanted in outputs or ():
         if wanted not in made:
             raise UnknownOutput(wanted, known=list(made))
@@ -181,9 +179,7 @@ def encode_metadata(
 ) -> bytes:
     """Encode a model's metadata."""
     scores = {"name": "scores", "datatype": "FP64", "shape": [-1, outputs]}
-    made: list[dict[str, Any]] = [
-        scores if outputs > 1 else {"name": "score", "datatype": "FP64", "shape": [-1]}
-    ]
+    made: list[dict[str, Any]] = [scores if outputs > 1 else {"name": "score", "datatype": "FP64", "shape": [-1]}]
     if classes:
         made.append({"name": "label", "datatype": _label_type(classes), "shape": [-1]})
     made.append({"name": "prediction_id", "datatype": "BYTES", "shape": [-1]})
@@ -207,9 +203,7 @@ def _rows(tensors: list[_Tensor], order: Sequence[str], extra: Collection[str]) 
     columns: dict[str, list[Any]] = {}
     for tensor in tensors:
         if _first_dimension(tensor) != count:
-            raise BadTensor(
-                tensor.name, f"it has {tensor.shape[0]} rows, the first one {count}", expected="as many"
-            )
+            raise BadTensor(tensor.name, f"it has {tensor.shape[0]} rows, the first one {count}", expected="as many")
         data = _data(tensor)
         width = tensor.shape[1] if len(tensor.shape) == 2 else 1
         if tensor.name in known and width == 1:
@@ -252,9 +246,7 @@ def _joined(
 def _first_dimension(tensor: _Tensor) -> int:
     shape = tensor.shape
     if len(shape) not in {1, 2} or not all(0 <= size <= _MAX_DIMENSION for size in shape):
-        raise BadTensor(
-            tensor.name, f"shape {shape[:8]} is not possible", expected="[rows] or [rows, columns]"
-        )
+        raise BadTensor(tensor.name, f"shape {shape[:8]} is not possible", expected="[rows] or [rows, columns]")
     return shape[0]
 
 
@@ -271,9 +263,7 @@ def _data(tensor: _Tensor) -> list[Any]:
     if data and type(data[0]) is list:
         data = _flat(tensor)
     if len(data) != math.prod(tensor.shape):
-        raise BadTensor(
-            tensor.name, f"{len(data)} values for shape {tensor.shape}", expected="as many as the shape"
-        )
+        raise BadTensor(tensor.name, f"{len(data)} values for shape {tensor.shape}", expected="as many as the shape")
     if not kinds.issuperset(map(type, data)):
         wrong = next(value for value in data if type(value) not in kinds)
         raise BadTensor(tensor.name, f"{type(wrong).__name__} {str(wrong)[:60]!r}", expected=tensor.datatype)
@@ -287,9 +277,7 @@ def _flat(tensor: _Tensor) -> list[Any]:
     flat: list[Any] = []
     for row in tensor.data:
         if type(row) is not list or len(row) != width:
-            raise BadTensor(
-                tensor.name, "its nested rows differ from its shape", expected=f"{width} values a row"
-            )
+            raise BadTensor(tensor.name, "its nested rows differ from its shape", expected=f"{width} values a row")
         flat += row
     return flat
 
