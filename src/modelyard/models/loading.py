@@ -9,8 +9,8 @@ from typing import Any
 from modelyard.errors import MissingExtra
 from modelyard.models import native
 from modelyard.models.faults import BadModelFolder, Untrusted
-from modelyard.models.info import PREPROCESS_FILE, ModelInfo, inside
-from modelyard.models.own import OwnModel, labeller, own_model
+from modelyard.models.info import PREPROCESS_FILE, ModelInfo, Traits, inside
+from modelyard.models.own import OwnModel, booster_traits, labeller, own_model
 from modelyard.models.pyfunc import loads
 
 
@@ -37,7 +37,7 @@ def load_own(info: ModelInfo, *, trust: bool) -> OwnModel:
         own = own_model(_unpickled(path), info.flavor)
     else:
         own = own_model(_booster(info, path), info.flavor)
-    # What was found out at saving (labels of a callable, the positive label) is kept over what the object shows.
+    # What was found out at saving (a callable's labels, the positive label) counts over the object.
     return own if info.traits.task == "unknown" else _with_traits(own, info)
 
 
@@ -64,6 +64,13 @@ def load_native(info: ModelInfo, own: OwnModel | None) -> native.NativeEngine | 
     if info.flavor == "lightgbm" and not info.needs_trust:
         return native.load_trees(inside(info.folder, info.data_file).read_text(encoding="utf-8"), signature)
     return None
+
+
+def known_traits(info: ModelInfo) -> Traits:
+    """Tell what a model predicts without loading its own code: from the sidecar, else LightGBM's text."""
+    if info.traits.task == "unknown" and info.flavor == "lightgbm" and not info.needs_trust:
+        return booster_traits(inside(info.folder, info.data_file).read_text(encoding="utf-8"))
+    return info.traits
 
 
 def load_preprocess(info: ModelInfo, *, trust: bool) -> Any:

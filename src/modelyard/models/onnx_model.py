@@ -78,7 +78,7 @@ def onnx_model(opened: Any) -> OwnModel:
 def _feed(inputs: list[tuple[str, Any]], frame: Any) -> dict[str, Array]:
     if len(inputs) == 1:
         name, dtype = inputs[0]
-        return {name: frame.to_numpy().astype(dtype)}
+        return {name: np.asarray(frame).astype(dtype)}
     return {name: frame[name].to_numpy().astype(dtype).reshape(-1, 1) for name, dtype in inputs}
 
 

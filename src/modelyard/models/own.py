@@ -44,8 +44,18 @@ class OwnModel:
 
         Returns:
             Binary: ``(rows,)``, the score of ``traits.positive``; multiclass ``(rows, k)``; else ``(rows,)``.
+
+        Raises:
+            Invalid: If the model returns text and was saved without data, so that its classes are unknown.
         """
-        values = np.asarray(self.raw(frame), dtype=np.float64)
+        try:
+            values = np.asarray(self.raw(frame), dtype=np.float64)
+        except ValueError as error:
+            if self.traits.classes or not str(error).startswith("could not convert string"):
+                raise
+            raise Invalid(
+                "This model returns text, and its classes are not known; save it with 'data'."
+            ) from error
         return one_column(values, self.traits)
 
 
@@ -56,6 +66,8 @@ def one_column(values: npt.NDArray[np.float64], traits: Traits) -> npt.NDArray[n
         values: ``(rows,)`` (binary: score of the second class) or ``(rows, k)``.
         traits: Of the model.
     """
+    if values.ndim == 1 and traits.positive == 1:
+        return values
     if traits.task == "binary":
         if values.ndim == 2 and values.shape[1] == 2:
             return np.ascontiguousarray(values[:, traits.positive])

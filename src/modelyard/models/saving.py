@@ -84,7 +84,7 @@ def save_model(
 
     Args:
         model: scikit-learn estimator or pipeline, LightGBM or XGBoost booster or wrapper, ONNX
-            (``ModelProto``, bytes or path), or any callable or object with ``predict`` that takes a pandas frame.
+            (``ModelProto``, bytes or path), or any callable or object with ``predict`` that takes a frame.
         folder: Absent or empty.
         data: Inputs of training (a sample will do), from which the signature is read; columns that the model
             does not use (the label, a key) are left out if the model knows its columns. With ``preprocess``,

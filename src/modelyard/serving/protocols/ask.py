@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import msgspec
 
 Scalar = str | int | float | bool | None
