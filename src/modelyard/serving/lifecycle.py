@@ -87,6 +87,7 @@ class Worker:
         self._error = ""
         self._port = settings.port
         self._reported: object = None
+        self.listening = False
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is under way."""
@@ -152,7 +153,9 @@ class Worker:
         )
 
     def report(self) -> None:
-        """Write the status file if something has changed."""
+        """Write the status file if something has changed; not before there is a port to name in it."""
+        if not self.listening:
+            return
         application = self.application
         now = (
             application.live,
@@ -171,7 +174,6 @@ class Worker:
         await self.look()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it during requests
-        self.report()
         tasks = [asyncio.create_task(self._watching()), asyncio.create_task(self._reporting())]
         try:
             await server.serve(sockets=[listener])
@@ -259,6 +261,12 @@ class _Server(uvicorn.Server):
         # Before it serves there is nothing to finish; after it, uvicorn raises the signal again, in vain.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._leave)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and only then say so."""
+        await super().startup(sockets)
+        self._worker.listening = True
+        self._worker.report()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, then let uvicorn finish the requests under way."""

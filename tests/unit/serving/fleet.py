@@ -83,12 +83,15 @@ def python_folder(target: Path, model: Any) -> Path:
     return target
 
 
-def row(seed: int, *, city: bool = True) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _row(seed: int) -> dict[str, Any]:
     frame, _ = training_data(seed, rows=3)
-    chosen = frame.iloc[0].to_dict()
-    if not city:
-        del chosen["city"]
-    return chosen
+    return frame.iloc[0].to_dict()
+
+
+def row(seed: int, *, city: bool = True) -> dict[str, Any]:
+    """One row of a table like the models' training data."""
+    return {name: value for name, value in _row(seed).items() if city or name != "city"}
 
 
 def expected(folder: Path, rows: list[dict[str, Any]]) -> list[float]:
@@ -182,14 +185,14 @@ class Fleet:
         self.publisher = RoutePublisher(home)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.port = 0
+        self.environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
     def start(self, worker: int = 0, *options: str, workers: int = 1) -> None:
         """Start a worker and wait until its status file says that it runs."""
         command = [sys.executable, "-m", "modelyard.serving.worker", "--home", str(self.home)]
         command += ["--worker", str(worker), "--workers", str(workers), "--port", str(self.port), *options]
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
         log = (self.home / f"worker-{worker}.log").open("ab")
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         log.close()
         self.processes[worker] = process
         until(lambda: self._up(worker, process), what=f"worker {worker}")
