@@ -186,8 +186,11 @@ class App:
     def control_plane(self) -> Any:
         """Return the ASGI application of the control plane, whose lifespan runs workflows and chores."""
         from modelyard.server.application import create_application
+        from modelyard.serving.model import RouteTable
 
         self.prepare()
+        if self.publisher.current().generation == 0:
+            self.publisher.publish(RouteTable(0, ()))  # workers are ready once they have a table, if an empty one
         starting = {"workflow engine": "starting"}
         checks = {
             **self.checks(),

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from modelyard.serving import Lease, LoadRefused, TokenRule, TokenTable, write_tokens
+from modelyard.serving.collector import Collector
+from modelyard.storage.predictions import PredictionStore
 from unit.serving.fleet import (
     NAMES,
     Client,
@@ -28,10 +32,6 @@ from unit.serving.fleet import (
     until,
     variant,
 )
-
-from modelyard.serving import Lease, LoadRefused, TokenRule, TokenTable, write_tokens
-from modelyard.serving.collector import Collector
-from modelyard.storage.predictions import PredictionStore
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,10 @@ import time
 from collections import Counter
 
 import pytest
+
+from modelyard.serving import Lease
+from modelyard.serving.collector import Collector
+from modelyard.storage.predictions import PredictionStore
 from unit.serving.fleet import (
     Fleet,
     endpoint,
@@ -22,10 +26,6 @@ from unit.serving.fleet import (
     until,
     variant,
 )
-
-from modelyard.serving import Lease
-from modelyard.serving.collector import Collector
-from modelyard.storage.predictions import PredictionStore
 
 pytestmark = pytest.mark.faults
 
@@ -183,7 +183,7 @@ def test_a_full_buffer_is_answered_and_counted_and_recovers(fleet, sqlite):
     process = subprocess.Popen([sys.executable, "-c", command, str(fleet.home)], env=fleet.environment, stderr=log)
     log.close()
     fleet.processes[0] = process
-    until(lambda: fleet.publisher.workers(), what="the worker")
+    until(fleet.publisher.workers, what="the worker")
     fleet.port = fleet.publisher.workers()[0].port
     fleet.publish(endpoint(variant(fleet.home, linear_folder(2))))
     client = fleet.client()

@@ -53,9 +53,7 @@ class OwnModel:
         except ValueError as error:
             if self.traits.classes or not str(error).startswith("could not convert string"):
                 raise
-            raise Invalid(
-                "This model returns text, and its classes are not known; save it with 'data'."
-            ) from error
+            raise Invalid("This model returns text, and its classes are not known; save it with 'data'.") from error
         return one_column(values, self.traits)
 
 
