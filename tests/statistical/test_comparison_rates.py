@@ -88,8 +88,7 @@ def test_mcnemar_promotes_equal_classifiers_at_most_at_the_stated_rate():
 def test_paired_bootstrap_promotes_equal_models_at_the_stated_rate(metric):
     rng = np.random.default_rng(5)
     verdicts = [
-        compare(*calibrated(rng, 300), metric=metric, task="binary", rng=rng, draws=199).verdict
-        for _ in range(10_000)
+        compare(*calibrated(rng, 300), metric=metric, task="binary", rng=rng, draws=199).verdict for _ in range(10_000)
     ]
     assert upper(verdicts.count("promote"), 10_000) <= 0.06
 

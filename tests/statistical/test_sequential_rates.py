@@ -29,9 +29,7 @@ def conversion_looks(rng, rates, per_look, *, looks=50):
     """Cumulative hits and observations at each look: arrays (REPEATS, looks) and (looks,) per arm."""
     arms = []
     for rate, n in zip(rates, per_look, strict=True):
-        arms.append(
-            (np.cumsum(rng.binomial(n, rate, size=(REPEATS, looks)), axis=1), n * np.arange(1, looks + 1))
-        )
+        arms.append((np.cumsum(rng.binomial(n, rate, size=(REPEATS, looks)), axis=1), n * np.arange(1, looks + 1)))
     return arms
 
 

@@ -162,19 +162,6 @@ def msprt(
     if min(n1, n2) < max(fewest, 2):
         reason = f"{min(n1, n2):,} observations in the smaller arm; {max(fewest, 2):,} are needed"
         return SequentialTest(difference, -inf, inf, p_before, p_before <= alpha, n1, n2, reason)
-<<<<<<< HEAD
-    v = control.variance / n1 + treatment.variance / n2
-    if not v > 0:
-        return SequentialTest(difference, -inf, inf, p_before, p_before <= alpha, n1, n2, "neither arm varies")
-    sign = -1.0 if alternative == "less" else 1.0
-    one_sided = alternative != "two-sided"
-    d = np.array([sign * (difference - null)])
-    log_e = float(log_e_value(d, np.array([v]), tau=tau, one_sided=one_sided)[0])
-    p_value = min(p_before, float(np.exp(min(0.0, -log_e))))
-    half = float(half_width(np.array([v]), tau=tau, alpha=alpha, one_sided=one_sided)[0])
-    low = -inf if alternative == "less" else difference - half
-    high = inf if alternative == "greater" else difference + half
-=======
     look = _Look(control, treatment, tau, alternative, alpha)
     v, events = look.variance(null)
     if not v > 0 or events < FEWEST_EVENTS:
@@ -186,7 +173,6 @@ def msprt(
         return SequentialTest(difference, -inf, inf, p_before, p_before <= alpha, n1, n2, reason)
     p_value = min(p_before, exp(min(0.0, -look.log_e(null))))
     low, high = look.bounds()
->>>>>>> evaluation
     return SequentialTest(difference, low, high, p_value, p_value <= alpha, n1, n2)
 
 
