@@ -286,9 +286,8 @@ def _texts(pa: Any, column: Any) -> Hashes:
     except pa.ArrowException:
         return np.fromiter((_hash(value) for value in column.to_pylist()), dtype=np.uint64, count=len(column))
     table = np.fromiter((_hash(value) for value in [*distinct, None]), dtype=np.uint64, count=len(distinct) + 1)
-    places = indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-    found: Hashes = table[places]
-    return found
+    places: npt.NDArray[np.int64] = indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
+    return table[places]
 
 
 def _hash(value: object) -> int:
