@@ -262,17 +262,26 @@ def test_replay_after_a_crash_in_the_middle_applies_each_batch_once(sqlite, tmp_
 
 
 def test_full_queue_holds_the_caller_up_and_counts_it(tmp_path):
-    release = threading.Event()
+    release, waiting = threading.Event(), threading.Event()
     arrived = []
 
     def send(batch):
         release.wait(30)
         arrived.append(batch)
 
-    recorder = RunRecorder("run1", Transport(send, lambda _: ""), spool=tmp_path, capacity=10)
-    worker = threading.Thread(target=lambda: [recorder.log({"m": float(n)}) for n in range(50)])
+    def monotonic():
+        if threading.current_thread() is worker:
+            waiting.set()
+        return 0.0
+
+    def log():
+        for number in range(50):
+            recorder.log({"m": float(number)})
+
+    worker = threading.Thread(target=log)
+    recorder = RunRecorder("run1", Transport(send, lambda _: ""), spool=tmp_path, capacity=10, monotonic=monotonic)
     worker.start()
-    worker.join(0.3)
+    assert waiting.wait(30)
     assert worker.is_alive()
     release.set()
     worker.join(30)
