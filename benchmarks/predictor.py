@@ -76,9 +76,7 @@ def measure(title: str, model: object, frame: pd.DataFrame, calls: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=2000)
     calls = parser.parse_args().calls
     rng = np.random.default_rng(0)

@@ -38,9 +38,7 @@ class ConfinedFailure(Invalid):
 
     def __init__(self, target: str, *, reason: str, detail: str = "") -> None:
         tail = f": {detail}" if detail else ""
-        super().__init__(
-            f"The confined run of {target!r} failed ({reason}){tail}", reason=reason, detail=detail
-        )
+        super().__init__(f"The confined run of {target!r} failed ({reason}){tail}", reason=reason, detail=detail)
         self.reason = reason
 
 
@@ -126,9 +124,7 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _exchange(
-    child: subprocess.Popen[bytes], read_end: int, request: bytes, timeout_s: float
-) -> bytes | None:
+def _exchange(child: subprocess.Popen[bytes], read_end: int, request: bytes, timeout_s: float) -> bytes | None:
     """Send the request and read the answer until the child closes the pipe; None on timeout."""
     deadline = time.monotonic() + timeout_s
     if child.stdin is not None:

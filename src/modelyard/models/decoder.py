@@ -62,9 +62,7 @@ class Decoder:
         getter = itemgetter(*self._names)
         self._get: Any = getter if self._width > 1 else lambda row: (getter(row),)
         self._good: set[tuple[type, ...]] = set()
-        self._levels = [
-            (i, c.name, frozenset(c.levels)) for i, c in enumerate(self._specs) if c.levels is not None
-        ]
+        self._levels = [(i, c.name, frozenset(c.levels)) for i, c in enumerate(self._specs) if c.levels is not None]
         self._floats = [i for i, c in enumerate(self._specs) if c.type in {"float", "double"}]
         self._pick: Any = itemgetter(*self._floats) if self._floats else lambda row: ()
         self._float_names = [self._names[i] for i in self._floats]
@@ -75,9 +73,7 @@ class Decoder:
             dtype=np.intp,
         )
 
-    def rows(
-        self, rows: Sequence[Row], *, ignore: Collection[str] = ()
-    ) -> tuple[list[Values], list[DataWarning]]:
+    def rows(self, rows: Sequence[Row], *, ignore: Collection[str] = ()) -> tuple[list[Values], list[DataWarning]]:
         """Check rows and put their values into signature order.
 
         Args:
@@ -120,12 +116,8 @@ class Decoder:
             return self.columns(rows, ignore=ignore)
         values, warnings = self.rows(rows, ignore=ignore)
         # One conversion and one null check for all float columns: per column they would cost the most.
-        block = np.array(
-            values if not self._others else [self._pick(row) for row in values], dtype=np.float64
-        )
-        block = (
-            np.ascontiguousarray(block.reshape(len(values), len(self._floats)).T) if self._floats else block
-        )
+        block = np.array(values if not self._others else [self._pick(row) for row in values], dtype=np.float64)
+        block = np.ascontiguousarray(block.reshape(len(values), len(self._floats)).T) if self._floats else block
         self._refuse_nulls_in(block)
         columns: Columns = dict.fromkeys(self._names, block)
         columns.update(zip(self._float_names, block, strict=False))
@@ -234,9 +226,7 @@ class Decoder:
                 raise NullNotAllowed(spec.name, row=row, expected=_EXPECTED[spec.type])
             return array
         if spec.type == "datetime":
-            return np.array(
-                [np.datetime64("NaT") if v is None else v for v in column], dtype="datetime64[ns]"
-            )
+            return np.array([np.datetime64("NaT") if v is None else v for v in column], dtype="datetime64[ns]")
         if None in column:
             return objects(column)
         try:
@@ -267,9 +257,7 @@ def _fits(spec: ColumnSpec, values: Array) -> bool:
         return kind in "fiu"
     if spec.type in {"integer", "long"}:
         return kind in "iu"
-    return (spec.type == "boolean" and kind == "b") or (
-        spec.type == "datetime" and kind == "M" and spec.nullable
-    )
+    return (spec.type == "boolean" and kind == "b") or (spec.type == "datetime" and kind == "M" and spec.nullable)
 
 
 def _scalar(spec: ColumnSpec, value: object, row: int) -> Any:

@@ -129,9 +129,7 @@ def is_null(value: object) -> bool:
 
 def _from_array(data: Array, names: Sequence[str] | None) -> Columns:
     if data.ndim != 2:
-        raise Invalid(
-            f"A table has two dimensions, got an array of shape {data.shape}.", shape=list(data.shape)
-        )
+        raise Invalid(f"A table has two dimensions, got an array of shape {data.shape}.", shape=list(data.shape))
     labels = list(names) if names is not None else [f"x{i}" for i in range(data.shape[1])]
     if len(labels) != data.shape[1]:
         raise Invalid(
@@ -165,9 +163,7 @@ def pandas() -> Any:
     try:
         import pandas as pd  # noqa: PLC0415 - optional and heavy
     except ImportError as error:
-        raise MissingExtra(
-            "pandas", extra="sklearn", purpose="Predicting with this model's own code"
-        ) from error
+        raise MissingExtra("pandas", extra="sklearn", purpose="Predicting with this model's own code") from error
     return pd
 
 

@@ -98,9 +98,7 @@ def _load_pickle(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra(str(error.name), extra="sklearn", purpose=f"Loading {path.name!r}") from error
     except Exception as error:  # noqa: BLE001 - a pickle may raise anything; this is the edge to its code
-        raise BadModelFolder(
-            f"{path.name!r} cannot be unpickled ({type(error).__name__}: {error})"[:300]
-        ) from error
+        raise BadModelFolder(f"{path.name!r} cannot be unpickled ({type(error).__name__}: {error})"[:300]) from error
 
 
 def _booster(info: ModelInfo, path: Path) -> Any:
@@ -108,9 +106,7 @@ def _booster(info: ModelInfo, path: Path) -> Any:
         try:
             import lightgbm  # noqa: PLC0415 - optional and heavy
         except ImportError as error:
-            raise MissingExtra(
-                "lightgbm", extra="lightgbm", purpose="Predicting with a LightGBM model"
-            ) from error
+            raise MissingExtra("lightgbm", extra="lightgbm", purpose="Predicting with a LightGBM model") from error
         return lightgbm.Booster(model_file=str(path))
     try:
         import xgboost  # noqa: PLC0415 - optional and heavy

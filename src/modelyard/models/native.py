@@ -126,11 +126,7 @@ def trees_text(model: Any) -> str | None:
         return str(model.model_to_string(num_iteration=None))
     if kind.__module__ != "lightgbm.sklearn" or kind.__name__ not in _LGBM_WRAPPERS:
         return None
-    extra = [
-        name
-        for name in model.get_params()
-        if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))
-    ]
+    extra = [name for name in model.get_params() if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))]
     if extra or callable(model.objective):
         return None
     return str(model.booster_.model_to_string(num_iteration=None))

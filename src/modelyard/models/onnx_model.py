@@ -92,9 +92,5 @@ def _classes(opened: Any, output: Any) -> tuple[Level, ...]:
         )
         for i in opened.get_inputs()
     }
-    text = {
-        name: np.full(values.shape, "", dtype=object)
-        for name, values in feed.items()
-        if values.dtype == object
-    }
+    text = {name: np.full(values.shape, "", dtype=object) for name, values in feed.items() if values.dtype == object}
     return tuple(opened.run([output.name], {**feed, **text})[0][0])

@@ -177,9 +177,7 @@ def _place(step: CategoryStep, codes: Matrix, out: Matrix, offset: int) -> None:
         values = np.arange(len(step.levels) + 1, dtype=np.float64)
         if step.null == len(step.levels):
             values[step.null] = math.nan if step.missing is None else step.missing
-        out[:, offset] = np.where(
-            known, values[index], step.unknown if step.unknown is not None else math.nan
-        )
+        out[:, offset] = np.where(known, values[index], step.unknown if step.unknown is not None else math.nan)
         return
     rows = np.flatnonzero(known)
     targets = np.array(step.targets, dtype=np.intp)[index[rows]]

@@ -172,10 +172,7 @@ def _one_hot(encoder: Any, steps: list[Step]) -> list[Step] | None:
 
 
 def _ordinal(encoder: Any, steps: list[Step]) -> list[Step] | None:
-    if (
-        getattr(encoder, "min_frequency", None) is not None
-        or getattr(encoder, "max_categories", None) is not None
-    ):
+    if getattr(encoder, "min_frequency", None) is not None or getattr(encoder, "max_categories", None) is not None:
         return None
     out: list[Step] = []
     for step, categories in zip(steps, encoder.categories_, strict=True):

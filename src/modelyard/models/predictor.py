@@ -184,9 +184,7 @@ class Predictor:
             frame = Frame(to_columns(made), frame.rows) if inner is None else inner.columns(made, ignore=None)
             frame = replace(frame, warnings=(*warnings, *frame.warnings))
         if self._native is not None:
-            return self._finish(
-                self._native, self._native.encoder.columns(frame.columns), None, frame.warnings
-            )
+            return self._finish(self._native, self._native.encoder.columns(frame.columns), None, frame.warnings)
         return self._by_own(frame)
 
     def _finish(

@@ -19,9 +19,7 @@ def numbers(*, nulls=False, seed=0):
 def categories(seed=0):
     rng = np.random.default_rng(seed + 1)
     frame = numbers(nulls=True, seed=seed)
-    frame["city"] = pd.Categorical(
-        rng.choice(["Rome", "Oslo", "Nice"], ROWS), categories=["Rome", "Oslo", "Nice"]
-    )
+    frame["city"] = pd.Categorical(rng.choice(["Rome", "Oslo", "Nice"], ROWS), categories=["Rome", "Oslo", "Nice"])
     frame["plan"] = pd.Categorical(rng.integers(1, 5, ROWS))
     frame.loc[rng.random(ROWS) < 0.1, "city"] = None
     return frame

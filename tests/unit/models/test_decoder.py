@@ -130,9 +130,7 @@ def test_whole_floats_numpy_scalars_and_zero_one_are_taken_for_what_they_mean(de
 
 def test_an_unknown_category_is_a_warning(decoder):
     _, warnings = decoder.rows([GOOD, {**GOOD, "city": "Atlantis"}])
-    assert [(w.code, w.column, w.row, w.got) for w in warnings] == [
-        ("unknown_category", "city", 1, "Atlantis")
-    ]
+    assert [(w.code, w.column, w.row, w.got) for w in warnings] == [("unknown_category", "city", 1, "Atlantis")]
 
 
 def test_an_absent_optional_column_counts_as_null_and_says_so(decoder):

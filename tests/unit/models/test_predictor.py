@@ -157,9 +157,7 @@ def squared(truth, guess):
 
 def test_prediction_parameters_on_a_wrapper_are_left_to_lightgbm(tmp_path):
     frame = numbers()
-    model = lightgbm.LGBMClassifier(pred_early_stop=True, pred_early_stop_margin=0.1, **LGBM).fit(
-        frame, target(frame)
-    )
+    model = lightgbm.LGBMClassifier(pred_early_stop=True, pred_early_stop_margin=0.1, **LGBM).fit(frame, target(frame))
     info, _ = saved(model, tmp_path, frame)
     assert info.native is None
 
@@ -218,9 +216,7 @@ def test_extreme_sums_neither_overflow_nor_warn(tmp_path):
         (lambda: make_pipeline(encoded(), LogisticRegression(max_iter=1000)), False),
         (lambda: make_pipeline(encoded(), lightgbm.LGBMClassifier(**LGBM)), True),
         (
-            lambda: make_pipeline(
-                encoded(one_hot=OneHotEncoder(drop="first")), LogisticRegression(max_iter=1000)
-            ),
+            lambda: make_pipeline(encoded(one_hot=OneHotEncoder(drop="first")), LogisticRegression(max_iter=1000)),
             False,
         ),
         (
@@ -327,9 +323,7 @@ def test_xgboost_in_place_is_bit_equal(tmp_path, classes):
     assert (record.engine, record.passed, record.max_abs_difference) == ("xgboost-inplace", True, 0.0)
     predictor = Predictor.load(tmp_path / "m", trust=False)
     expected = model.predict_proba(frame)
-    np.testing.assert_array_equal(
-        predictor.predict(frame).scores, expected[:, 1] if classes == 2 else expected
-    )
+    np.testing.assert_array_equal(predictor.predict(frame).scores, expected[:, 1] if classes == 2 else expected)
     np.testing.assert_array_equal(predictor.predict(frame).labels, model.predict(frame))
 
 
@@ -354,9 +348,7 @@ def test_xgboost_with_pandas_categories_and_boosters(tmp_path):
     assert predictor.engine == "own"
     np.testing.assert_array_equal(predictor.predict(frame).scores, model.predict_proba(frame)[:, 1])
     plain = numbers()
-    booster = xgboost.train(
-        {"objective": "reg:squarederror", "nthread": 1}, xgboost.DMatrix(plain, plain["f0"]), 5
-    )
+    booster = xgboost.train({"objective": "reg:squarederror", "nthread": 1}, xgboost.DMatrix(plain, plain["f0"]), 5)
     saved(booster, tmp_path / "b", plain)
     found = Predictor.load(tmp_path / "b/m", trust=False).predict(plain).scores
     np.testing.assert_array_equal(found, booster.predict(xgboost.DMatrix(plain)).astype(np.float64))
@@ -462,9 +454,7 @@ def test_a_hook_runs_in_front_of_the_model(tmp_path):
     def hook(columns):
         return {"log": np.log(columns["amount"]), "rome": (columns["city"] == "Rome").astype(np.float64)}
 
-    made = pd.DataFrame(
-        hook({"amount": raw["amount"].to_numpy(), "city": raw["city"].to_numpy(dtype=object)})
-    )
+    made = pd.DataFrame(hook({"amount": raw["amount"].to_numpy(), "city": raw["city"].to_numpy(dtype=object)}))
     model = lightgbm.LGBMRegressor(**LGBM).fit(made, raw["amount"])
     info = save_model(model, tmp_path / "m", data=raw, preprocess=hook)
     assert (info.signature.names, info.model_signature.names) == (("amount", "city"), ("log", "rome"))
@@ -567,13 +557,9 @@ def test_a_native_engine_imports_no_library_even_when_trusted(tmp_path, kind):
     frame = texts() if kind == "pipeline" else numbers()
     model = {
         "trees": lambda: lightgbm.LGBMClassifier(**LGBM).fit(frame, target(frame)),
-        "booster": lambda: lightgbm.train(
-            {"verbose": -1, "num_threads": 1}, lightgbm.Dataset(frame, frame["f0"]), 3
-        ),
+        "booster": lambda: lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(frame, frame["f0"]), 3),
         "linear": lambda: LogisticRegression(max_iter=2000).fit(frame, target(frame)),
-        "pipeline": lambda: make_pipeline(encoded(), LogisticRegression(max_iter=1000)).fit(
-            frame, target(frame)
-        ),
+        "pipeline": lambda: make_pipeline(encoded(), LogisticRegression(max_iter=1000)).fit(frame, target(frame)),
     }[kind]()
     saved(model, tmp_path, frame)
     script = """

@@ -74,9 +74,7 @@ def test_a_hostile_python_model_of_mlflow_is_refused_unexecuted(tmp_path):
     fired = tmp_path / "fired"
     (tmp_path / "python_model.pkl").write_bytes(pickle.dumps(Bomb(fired)))
     document = {
-        "flavors": {
-            "python_function": {"loader_module": "mlflow.pyfunc.model", "python_model": "python_model.pkl"}
-        }
+        "flavors": {"python_function": {"loader_module": "mlflow.pyfunc.model", "python_model": "python_model.pkl"}}
     }
     (tmp_path / "MLmodel").write_text(yaml.safe_dump(document))
     with pytest.raises(Untrusted):

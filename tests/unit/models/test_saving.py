@@ -94,9 +94,7 @@ def test_the_folder_is_an_mlflow_model(tmp_path, *, make, flavor, files_of_it, f
     assert f"numpy=={np.__version__}" in requirements
     conda = yaml.safe_load((tmp_path / "m/conda.yaml").read_text())
     assert conda["dependencies"][-1] == {"pip": requirements}
-    assert yaml.safe_load((tmp_path / "m/python_env.yaml").read_text())["dependencies"] == [
-        "-r requirements.txt"
-    ]
+    assert yaml.safe_load((tmp_path / "m/python_env.yaml").read_text())["dependencies"] == ["-r requirements.txt"]
 
 
 def test_the_pickles_of_sklearn_and_lightgbm_open_without_modelyard(tmp_path):
@@ -159,8 +157,7 @@ def test_a_lightgbm_folder_of_mlflow_is_opened(tmp_path):
     model = lightgbm.LGBMClassifier(**LGBM).fit(frame, target(frame))
     types = {"count": "long", "city": "string"}
     inputs = [
-        {"type": types.get(name, "double"), "name": name, "required": name not in {"f1", "city"}}
-        for name in frame
+        {"type": types.get(name, "double"), "name": name, "required": name not in {"f1", "city"}} for name in frame
     ]
     model.booster_.save_model(tmp_path / "model.lgb")
     flavors = {"lightgbm": {"data": "model.lgb", "model_class": "lightgbm.basic.Booster"}}
@@ -214,9 +211,7 @@ def test_an_example_is_stored_only_when_given(tmp_path):
 def test_metadata_and_time_are_stored(tmp_path):
     frame = numbers()
     model = lightgbm.LGBMRegressor(**LGBM).fit(frame, frame["f0"])
-    save_model(
-        model, tmp_path / "m", data=frame, metadata={"run": "r1"}, created=datetime(2026, 1, 2, 3, tzinfo=UTC)
-    )
+    save_model(model, tmp_path / "m", data=frame, metadata={"run": "r1"}, created=datetime(2026, 1, 2, 3, tzinfo=UTC))
     document = mlmodel(tmp_path / "m")
     assert document["metadata"] == {"run": "r1"}
     assert document["utc_time_created"] == "2026-01-02 03:00:00"

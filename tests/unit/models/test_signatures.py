@@ -65,9 +65,7 @@ def test_mlflow_form_is_json_strings_of_column_specs():
 
 def test_an_array_gives_mlflow_a_tensor():
     document = infer_signature(np.zeros((4, 3))).to_mlflow()
-    assert json.loads(document["inputs"]) == [
-        {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 3]}}
-    ]
+    assert json.loads(document["inputs"]) == [{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 3]}}]
     back = Signature.from_mlflow(document)
     assert back.names == ("x0", "x1", "x2")
     assert back.positional
