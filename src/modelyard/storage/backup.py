@@ -136,8 +136,15 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> tuple[str, int
         # Files that a worker maps and changes are small, and read at once; large content never changes.
         whole = os.fstat(handle.fileno()).st_size <= _AT_ONCE
         stream: BinaryIO = io.BytesIO(handle.read()) if whole else handle
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _digest(stream)
         return digest, _add(archive, name, stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    sha = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        sha.update(chunk)
+    return sha.hexdigest()
 
 
 def _add(archive: tarfile.TarFile, name: str, stream: BinaryIO) -> int:
@@ -174,7 +181,7 @@ def _unpack_one(archive: tarfile.TarFile, name: str, digest: str, folder: Path) 
     with target.open("w+b") as out:
         shutil.copyfileobj(source, out)
         out.seek(0)
-        if hashlib.file_digest(out, "sha256").hexdigest() != digest:
+        if _digest(out) != digest:
             raise Invalid(f"{name} in the backup is damaged: its content does not have the recorded digest.")
         size = out.tell()
     target.chmod(0o600)
