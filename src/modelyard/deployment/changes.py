@@ -158,7 +158,7 @@ def evidence_of(watched: store.Watched, checks: Sequence[Check], *, now: datetim
         "step": rollout.step,
         "steps": len(rollout.canary.steps),
         "traffic": rollout.weight / 10_000,
-        "seconds": (now - rollout.started_at).total_seconds(),
+        "seconds": round((now - rollout.started_at).total_seconds()),
     }
 
 

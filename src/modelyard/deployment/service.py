@@ -265,15 +265,18 @@ class Deployment(Launching):
         self, tx: Transaction, endpoint: Endpoint, target: int, digest: str, *, actor: Actor, reason: str
     ) -> Rollout:
         """Take back a finished rollout: its version gives way to an earlier champion."""
-        made = store.last_finished(tx.connection, endpoint=endpoint.name, version=endpoint.champion)
+        made = store.last_crowned(tx.connection, endpoint=endpoint.name, version=endpoint.champion)
         if made is None:
             raise Conflict(f"No rollout brought version {endpoint.champion} to endpoint {endpoint.name!r}.")
         now = self._clock.now()
         because = reason or f"{actor.name} rolled back"
         text = f"Version {made.version} gave way to version {target} at endpoint {endpoint.name!r}: {because}"
         store.set_rollout(tx, made.id, state=RolloutState.ROLLED_BACK, reason=text, updated_at=now)
+        again = store.last_crowned(tx.connection, endpoint=endpoint.name, version=target)
+        if again is not None:
+            store.set_rollout(tx, again.id, state=RolloutState.FINISHED, updated_at=now)
         self._crown(tx, endpoint, made, version=target, digest=digest, now=now, actor=actor, reason=text)
-        served = None if made.ended_at is None else (now - made.ended_at).total_seconds()
+        served = None if made.ended_at is None else round((now - made.ended_at).total_seconds())
         self._record_rollout(
             tx,
             "rollout.rolled_back",
@@ -288,10 +291,10 @@ class Deployment(Launching):
     def _earlier(self, endpoint: Endpoint, to: int | None) -> tuple[int | None, str]:
         """Return the version to go back to, with its digest; None if there is none."""
         with self.database.reading() as connection:
-            made = store.last_finished(connection, endpoint=endpoint.name, version=endpoint.champion)
+            made = store.last_crowned(connection, endpoint=endpoint.name, version=endpoint.champion)
             if to is None:
                 target = None if made is None else made.control
-            elif to == endpoint.champion or not store.was_champion(connection, endpoint.name, to):
+            elif to == endpoint.champion or not store.last_crowned(connection, endpoint=endpoint.name, version=to):
                 hint = "It answers already." if to == endpoint.champion else "It has never been the champion here."
                 raise NotFound(f"earlier champion of {endpoint.name}", to, hint=hint)
             else:

@@ -189,26 +189,13 @@ def rollout_page(connection: sa.Connection, *, endpoint: str, before: str | None
     return [_rollout(row) for row in connection.execute(query)]
 
 
-def last_finished(connection: sa.Connection, *, endpoint: str, version: int) -> Rollout | None:
-    """Return the newest finished rollout that made a version the champion of an endpoint."""
-    finished = sa.and_(
-        rollouts.c.endpoint == endpoint,
-        rollouts.c.version == version,
-        rollouts.c.state == RolloutState.FINISHED,
+def last_crowned(connection: sa.Connection, *, endpoint: str, version: int) -> Rollout | None:
+    """Return the newest rollout that made a version the champion of an endpoint, taken back since or not."""
+    query = sa.select(rollouts).where(
+        rollouts.c.endpoint == endpoint, rollouts.c.version == version, rollouts.c.crowned_at.is_not(None)
     )
-    query = sa.select(rollouts).where(finished).order_by(rollouts.c.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(query.order_by(rollouts.c.id.desc()).limit(1)).one_or_none()
     return None if row is None else _rollout(row)
-
-
-def was_champion(connection: sa.Connection, endpoint: str, version: int) -> bool:
-    """Say whether a version has ever been the champion of an endpoint."""
-    query = sa.select(rollouts.c.id).where(
-        rollouts.c.endpoint == endpoint,
-        rollouts.c.version == version,
-        rollouts.c.crowned_at.is_not(None),
-    )
-    return connection.execute(query.limit(1)).first() is not None
 
 
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
