@@ -215,6 +215,9 @@ class App:
 
     def control_plane(self) -> Any:
         """Return the ASGI application of the control plane, whose lifespan runs workflows and chores."""
+        # The workflow engine imports it on another thread, and SQLAlchemy looks into it half loaded.
+        import sqlalchemy.orm  # noqa: F401
+
         from modelyard.server.application import create_application
         from modelyard.serving.model import RouteTable
 

@@ -241,4 +241,6 @@ def _readiness(url: str) -> dict[str, Any]:
         document: dict[str, Any] = httpx.get(f"{url}/api/v1/ready", timeout=3).json()
     except (httpx.TransportError, ValueError) as error:
         return {"ready": False, "waiting_for": {"API": str(error) or type(error).__name__}}
+    if "waiting_for" not in document:
+        return {"ready": False, "waiting_for": {"API": str(document.get("detail", "gave an unknown answer"))}}
     return document
