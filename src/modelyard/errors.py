@@ -8,7 +8,8 @@
     ├── Forbidden          this person may not do this
     │   └── Unauthenticated  nobody has said who they are
     ├── Unavailable        the answer exists but cannot be had now; try again
-    │   └── StorageFull    the disk or a quota is full; reads go on
+    │   ├── StorageFull    the disk or a quota is full; reads go on
+    │   └── Corrupted      stored bytes are not those that were written; never served
     ├── Refused            a gate, policy or rule said no; carries the verdict
     └── MissingExtra       an optional dependency is not installed
 
@@ -97,6 +98,12 @@ class StorageFull(Unavailable):
     """The disk or a quota is full. Reads go on; writes resume without a restart once there is room."""
 
     code = "storage_full"
+
+
+class Corrupted(Unavailable):
+    """Stored bytes are not those that were written. They are never returned; restore them from a backup."""
+
+    code = "corrupted"
 
 
 class Refused(ModelyardError):

@@ -157,6 +157,15 @@ class Database:
         with _translated(), self.engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Open a read transaction in which every statement sees the same state, on both databases."""
+        with self.reading() as connection:
+            if self.is_sqlite:
+                yield connection
+            else:
+                yield connection.execution_options(isolation_level="REPEATABLE READ")
+
     def create_all(self) -> None:
         """Create every table declared so far. For tests; a home folder is made by migrations."""
         metadata.create_all(self.engine)
