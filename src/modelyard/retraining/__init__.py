@@ -1,0 +1,1 @@
+"""The loop that closes itself: triggers, training in a child, champion against challenger, release."""
