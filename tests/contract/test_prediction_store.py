@@ -48,9 +48,7 @@ class Kit:
         self.folder = folder
         self.wall = WALL
         ids = itertools.count()
-        self.store = PredictionStore(
-            database, folder, new_id=lambda: f"{next(ids):026d}", now=lambda: self.wall
-        )
+        self.store = PredictionStore(database, folder, new_id=lambda: f"{next(ids):026d}", now=lambda: self.wall)
         self.events = []
 
     def write(self, rows, *advances):

@@ -197,9 +197,7 @@ def _lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise Conflict(
-            f"Another process already writes to {folder}. Give every worker a folder of its own."
-        ) from error
+        raise Conflict(f"Another process already writes to {folder}. Give every worker a folder of its own.") from error
     return descriptor
 
 

@@ -152,11 +152,7 @@ def retire(tx: Transaction, rows: Iterable[StoredFile]) -> None:
         Conflict: If one of them has changed its state since it was read.
     """
     for row in rows:
-        query = (
-            sa.update(files)
-            .where(files.c.id == row.id, files.c.state == row.state)
-            .values(state=RETIRED, sweeps=0)
-        )
+        query = sa.update(files).where(files.c.id == row.id, files.c.state == row.state).values(state=RETIRED, sweeps=0)
         if tx.execute(query).rowcount != 1:
             raise Conflict(f"Prediction file {row.path} was sealed or retired by someone else meanwhile.")
 
@@ -209,9 +205,7 @@ def advance(tx: Transaction, step: Advance) -> None:
         .values(**step.after._asdict())
     )
     if tx.execute(query).rowcount != 1:
-        raise Conflict(
-            f"The records of {step.writer!r} from {tuple(step.before)} on were stored by another reader."
-        )
+        raise Conflict(f"The records of {step.writer!r} from {tuple(step.before)} on were stored by another reader.")
 
 
 def all_positions(connection: sa.Connection) -> dict[str, Position]:

@@ -125,15 +125,11 @@ class AppendReader:
                 return [], position.offset
             return self._records(descriptor, mark, position.offset, limit, closed)
         except OSError as error:
-            raise Corrupted(
-                f"Segment {position.segment} in {self.folder} cannot be read: {error.strerror}."
-            ) from error
+            raise Corrupted(f"Segment {position.segment} in {self.folder} cannot be read: {error.strerror}.") from error
         finally:
             os.close(descriptor)
 
-    def _records(
-        self, descriptor: int, mark: int, offset: int, limit: int, closed: bool
-    ) -> tuple[list[bytes], int]:
+    def _records(self, descriptor: int, mark: int, offset: int, limit: int, closed: bool) -> tuple[list[bytes], int]:
         records: list[bytes] = []
         size = os.fstat(descriptor).st_size
         window = _WINDOW_BYTES

@@ -50,9 +50,7 @@ def conform(rows: pa.Table) -> pa.Table:
             feature, or a value does not fit its type.
     """
     names = rows.column_names
-    unknown = [
-        name for name in names if name not in PREDICTION_SCHEMA.names and not name.startswith(FEATURE_PREFIX)
-    ]
+    unknown = [name for name in names if name not in PREDICTION_SCHEMA.names and not name.startswith(FEATURE_PREFIX)]
     if unknown or len(set(names)) != len(names):
         raise Invalid(
             f"Prediction rows have columns that do not belong or come twice: {unknown or names}. "
@@ -120,12 +118,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_timestamp(kind):
         return _TIME if kind.tz else pa.timestamp("us")
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-    ):
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind):
         return kind
     if pa.types.is_null(kind):
         return pa.null()

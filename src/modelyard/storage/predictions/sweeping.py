@@ -35,15 +35,11 @@ def sweep(database: Database, root: Path, *, grace: int, oldest: float) -> Sweep
     """
     present = files.listing(root)  # before the manifest: a file committed in between is not an orphan
     with database.transaction() as tx:
-        known = {
-            file.path: file.state for file in manifest.find(tx.connection, states=(OPEN, SEALED, RETIRED))
-        }
+        known = {file.path: file.state for file in manifest.find(tx.connection, states=(OPEN, SEALED, RETIRED))}
         deleted = manifest.age_retired(tx, grace)
     orphans = [path for path, changed in present.items() if path not in known and changed < oldest]
     missing = [
-        path
-        for path, state in known.items()
-        if state != RETIRED and path not in present and not (root / path).exists()
+        path for path, state in known.items() if state != RETIRED and path not in present and not (root / path).exists()
     ]
     for path in (*deleted, *orphans):
         (root / path).unlink(missing_ok=True)

@@ -195,9 +195,7 @@ def _row(series_id: str, points: Points) -> dict[str, Any]:
     }
 
 
-def _find(
-    connection: sa.Connection, series_id: str, start_step: int | None, end_step: int | None
-) -> list[_Chunk]:
+def _find(connection: sa.Connection, series_id: str, start_step: int | None, end_step: int | None) -> list[_Chunk]:
     """Return what is known of the chunks that may hold such steps, in the order of appending."""
     conditions = [chunks.c.series_id == series_id]
     if start_step is not None:
