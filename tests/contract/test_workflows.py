@@ -34,15 +34,16 @@ SLEEPER = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpi
 class Yard:
     """Makes engines over one database, and closes them."""
 
-    def __init__(self, database, folder):
+    def __init__(self, database, folder, url):
         self.database = database
+        self.url = url
         self.events = EventLog(database)
         self.clock = EventTimeClock(AT)
         self.folder = folder
         self.engines = []
 
     def engine(self, *definitions, executor="w1", launch=True, **options):
-        settings = {"poll_s": 0.05, "logs": self.folder / "logs", **options}
+        settings = {"poll_s": 0.05, "logs": self.folder / "logs", "url": self.url, **options}
         engine = Engine(self.database, self.events, clock=self.clock, executor_id=executor, **settings)
         for definition in definitions:
             engine.register(definition)
@@ -55,9 +56,22 @@ class Yard:
         return [row.event.kind for row in self.events.read(subject=f"workflow:{run_id}")]
 
 
+@pytest.fixture(scope="module")
+def shared_url(postgres_server):
+    """The engine's PostgreSQL database of all tests here: to migrate it takes longer than most of them."""
+    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE engine_of_contract_tests"))
+    yield sa.make_url(postgres_server).set(database="engine_of_contract_tests").render_as_string(False)
+    with admin.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE engine_of_contract_tests WITH (FORCE)"))
+    admin.dispose()
+
+
 @pytest.fixture
-def yard(database, tmp_path):
-    yard = Yard(database, tmp_path)
+def yard(database, tmp_path, request):
+    url = None if database.is_sqlite else request.getfixturevalue("shared_url")
+    yard = Yard(database, tmp_path, url)
     yield yard
     for engine in yard.engines:
         engine.close()
@@ -438,6 +452,7 @@ def test_closed_work_is_resumed_by_its_executor_or_adopted_by_another(yard, exec
 
 
 def test_work_survives_the_loss_of_the_engines_database(yard):
+    yard.url = None  # its own, beside the metadata
     run_id, definition, calls = stopped_in_the_middle(yard, "w1")
     url = beside(yard.database)
     if yard.database.is_sqlite:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from modelyard.storage import Database, NewId, Transaction, ulid
 from modelyard.workflows import store
 from modelyard.workflows.context import ActiveSteps
 from modelyard.workflows.errors import StillRunning
+from modelyard.workflows.forking import fork
 from modelyard.workflows.model import (
     FINAL,
     Definition,
@@ -27,10 +26,10 @@ from modelyard.workflows.model import (
     Run,
     Start,
     Status,
-    StepStatus,
     Ticked,
     check_id,
 )
+from modelyard.workflows.reading import read_page, read_run
 from modelyard.workflows.runner import Runner
 from modelyard.workflows.transitions import Transitions, check_state
 from modelyard.workflows.upkeep import Upkeep
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 LEASE_S = 30.0
 """An executor that has not ticked for so long is taken for dead, and its work is adopted."""
 
-_BATCH = 500
 _LOOK_S = 0.1  # a change made by another process is seen within this time
 
 log = logging.getLogger(__name__)
@@ -293,28 +291,8 @@ class Engine:
         new_id = check_id(self._new_id() if new_workflow_id is None else new_workflow_id)
         with self._database.transaction() as tx:
             run = self._locked(tx, workflow_id)
-            if not Status(run.status).final:
-                raise Conflict(f"Workflow {workflow_id} is {run.status}; cancel it before you retry it.")
-            if store.run_row(tx.connection, new_id) is not None:
-                raise Conflict(f"There is a workflow {new_id!r} already.", workflow_id=new_id)
             self._definition(run.name).step(step)
-            rows = store.step_rows(tx.connection, workflow_id)
-            positions = [row.position for row in rows if row.name == step]
-            if not positions:
-                raise NotFound(f"step in run {workflow_id}", step, known=[row.name for row in rows])
-            position = positions[-1]
-            _copy_steps(tx, rows[:position], new_id)
-            request = Start(run.name, run.input, new_id, run.queue_key, run.project, run.subject)
-            self._transitions.begin(
-                tx,
-                request,
-                workflow_id=new_id,
-                step=step,
-                actor=actor.name,
-                forked_from=workflow_id,
-                position=position,
-            )
-            store.update_step(tx, new_id, position, wake=rows[position].wake)
+            fork(tx, self._transitions, run, step=step, new_id=new_id, actor=actor.name)
             tx.after_commit.append(lambda: self._dispatch_soon(new_id))
         return new_id
 
@@ -351,13 +329,7 @@ class Engine:
         Raises:
             NotFound: If there is no such run.
         """
-        with self._database.reading() as connection:
-            row = store.run_row(connection, workflow_id)
-            if row is None:
-                raise NotFound("workflow", workflow_id)
-            wait = store.open_wait(connection, workflow_id)
-            steps = tuple(store.step_of(step) for step in store.step_rows(connection, workflow_id))
-        return store.run_of(row, steps=steps, wait=None if wait is None else store.wait_of(wait))
+        return read_run(self._database, workflow_id)
 
     def log_path(self, workflow_id: str, position: int) -> Path | None:
         """Return the file with the output of a step's children, None if there is none.
@@ -410,16 +382,8 @@ class Engine:
         Raises:
             Invalid: If the cursor or the limit has a wrong form.
         """
-        if not 1 <= limit <= _BATCH:
-            raise Invalid(f"A page holds 1 to {_BATCH} runs, not {limit}.")
         wanted = {"status": status, "name": name, "subject": subject}
-        equal = {column: value for column, value in wanted.items() if value is not None}
-        before = None if cursor is None else _decode(cursor)
-        with self._database.reading() as connection:
-            rows = store.list_runs(connection, project=project, equal=equal, before=before, limit=limit + 1)
-        more = len(rows) > limit
-        runs = tuple(store.run_of(row) for row in rows[:limit])
-        return Page(runs, _encode(runs[-1]) if more else None)
+        return read_page(self._database, project=project, wanted=wanted, limit=limit, cursor=cursor)
 
     def _definition(self, name: str) -> Definition:
         if name not in self._definitions:
@@ -463,23 +427,3 @@ def beside(database: Database) -> str:
         raise Invalid("Workflows need a database in a file: they outlive the process.")
     path = Path(url.database).with_name("workflows.db")
     return url.set(database=str(path)).render_as_string(hide_password=False)
-
-
-def _copy_steps(tx: Transaction, rows: Sequence[sa.Row[Any]], run_id: str) -> None:
-    for row in rows:
-        values = {**row._mapping, "run_id": run_id, "copied": True}
-        if row.status != StepStatus.SUCCEEDED:
-            raise Conflict(f"Step {row.name!r} did not succeed; retry from it or from an earlier step.")
-        store.insert_step(tx, values)
-
-
-def _encode(run: Run) -> str:
-    return f"{run.started_at.isoformat()}|{run.id}"
-
-
-def _decode(cursor: str) -> tuple[datetime, str]:
-    time_text, _, run_id = cursor.partition("|")
-    try:
-        return datetime.fromisoformat(time_text), run_id
-    except ValueError as error:
-        raise Invalid(f"{cursor!r} is not a cursor of a list of workflows.") from error
