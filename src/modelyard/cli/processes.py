@@ -177,7 +177,19 @@ def _programs(settings: Settings) -> list[Program]:
     from modelyard.server.supervisor import Program
 
     python = (sys.executable, "-m", "modelyard.cli.program")
-    return [Program("control", (*python, "control"), stop_order=1)]
+    hosts = [name for name in settings.allowed_hosts.split(",") if name]
+    worker = [
+        *(sys.executable, "-m", "modelyard.serving.worker", "--home", str(settings.home.absolute())),
+        *("--workers", str(settings.workers), "--host", settings.host, "--port", str(settings.serve_port)),
+        *("--max-body-bytes", str(settings.max_body_mb * 1_000_000)),
+        *(part for name in hosts for part in ("--allow-host", name)),
+    ]
+    # Workers end first, so that the collector finds all that they wrote; the control plane ends last.
+    return [
+        *(Program(f"worker-{n}", (*worker, "--worker", str(n)), 35, stop_order=1) for n in range(settings.workers)),
+        Program("collector", (*python, "collector"), 30, stop_order=2),
+        Program("control", (*python, "control"), 15, stop_order=3),
+    ]
 
 
 def _environ(settings: Settings) -> dict[str, str]:
