@@ -93,9 +93,7 @@ class Yard:
         self.clock = EventTimeClock(AT)
         self.events = EventLog(database)
         self.objects = ObjectStore.at(folder / "objects")
-        self.tracking = Tracking(
-            database, self.events, self.clock, objects=self.objects, series=SeriesStore(database)
-        )
+        self.tracking = Tracking(database, self.events, self.clock, objects=self.objects, series=SeriesStore(database))
         self.registry = Registry(database, self.events, self.clock, objects=self.objects, tracking=self.tracking)
         self.engine = Engine(
             database, self.events, clock=self.clock, executor_id="w1", url=url, poll_s=0.05, logs=folder / "logs"

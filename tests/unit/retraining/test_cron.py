@@ -57,7 +57,18 @@ def test_the_start_is_excluded_and_the_end_included():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "sometimes", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "0 0 31 2 *", "0 0 1 jam *"],
+    [
+        "",
+        "sometimes",
+        "* * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "5-1 * * * *",
+        "*/0 * * * *",
+        "0 0 31 2 *",
+        "0 0 1 jam *",
+    ],
 )
 def test_nonsense_is_refused(text):
     with pytest.raises(Invalid):

@@ -211,6 +211,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "model", "stage", name=op.f("pk_promotion_rules")),
     )
     op.create_table(
+        "recipes",
+        sa.Column("project", sa.String(length=250), nullable=False),
+        sa.Column("model", sa.String(length=250), nullable=False),
+        sa.Column("endpoint", sa.String(length=250), nullable=False),
+        sa.Column("recipe", sa.Text(), nullable=False),
+        sa.Column("code_digest", sa.String(length=64), nullable=False),
+        sa.Column("root", sa.Text(), nullable=True),
+        sa.Column("declared_by", sa.String(length=250), nullable=False),
+        sa.Column("declared_at", sa.BigInteger(), nullable=False),
+        sa.Column("scheduled_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model", name=op.f("pk_recipes")),
+    )
+    op.create_index("ix_recipes_endpoint", "recipes", ["project", "endpoint"], unique=False)
+    op.create_table(
         "registered_models",
         sa.Column("project", sa.String(length=250), nullable=False),
         sa.Column("name", sa.String(length=250), nullable=False),
@@ -223,6 +237,30 @@ def upgrade() -> None:
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_registered_models")),
     )
+    op.create_table(
+        "releases",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("project", sa.String(length=250), nullable=False),
+        sa.Column("model", sa.String(length=250), nullable=False),
+        sa.Column("endpoint", sa.String(length=250), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("trigger_id", sa.String(length=64), nullable=True),
+        sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("champion", sa.Integer(), nullable=True),
+        sa.Column("rollout_id", sa.String(length=250), nullable=True),
+        sa.Column("source_rows", sa.BigInteger(), nullable=True),
+        sa.Column("verdict", sa.String(length=20), nullable=True),
+        sa.Column("sentence", sa.Text(), nullable=True),
+        sa.Column("evidence", sa.Text(), nullable=True),
+        sa.Column("concluded_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
+    )
+    op.create_index("ix_releases_concluded", "releases", ["project", "model", "concluded_at"], unique=False)
+    op.create_index("ix_releases_model", "releases", ["project", "model", "started_at", "id"], unique=False)
+    op.create_index("ix_releases_state", "releases", ["state", "id"], unique=False)
+    op.create_index("ix_releases_version", "releases", ["project", "model", "version"], unique=False)
     op.create_table(
         "run_batches",
         sa.Column("run_id", sa.String(length=64), nullable=False),
@@ -250,6 +288,27 @@ def upgrade() -> None:
         sqlite_where=sa.text("settled IS 0"),
         postgresql_where=sa.text("settled IS false"),
     )
+    op.create_table(
+        "trigger_events",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project", sa.String(length=250), nullable=False),
+        sa.Column("model", sa.String(length=250), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False),
+        sa.Column("dedup_key", sa.String(length=500), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(length=250), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("decision", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("workflow_id", sa.String(length=200), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trigger_events")),
+        sa.UniqueConstraint("project", "model", "dedup_key", name=op.f("uq_trigger_events_project_model_dedup_key")),
+    )
+    op.create_index("ix_trigger_events_due", "trigger_events", ["decision", "due_at"], unique=False)
+    op.create_index("ix_trigger_events_page", "trigger_events", ["project", "model", "id"], unique=False)
+    op.create_index("ix_trigger_events_started", "trigger_events", ["project", "model", "started_at"], unique=False)
     op.create_table(
         "users",
         sa.Column("name", sa.String(length=250), nullable=False),
