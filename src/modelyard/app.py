@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelyard.errors import Invalid
+from modelyard.errors import Invalid, ModelyardError
 from modelyard.events import Clock, EventLog, EventTimeClock, SystemClock
 from modelyard.settings import Settings
 from modelyard.storage import Database
 from modelyard.storage.schema import open_schema
 
 if TYPE_CHECKING:
+    from modelyard.registry import Registry
     from modelyard.sdk.client import Client
     from modelyard.server.access import Access, Routes
+    from modelyard.server.background import Background
     from modelyard.server.identity import Identity
+    from modelyard.serving.collector import Collector
+    from modelyard.serving.publisher import RoutePublisher
+    from modelyard.storage.objects import ObjectStore
+    from modelyard.storage.predictions import PredictionStore
+    from modelyard.storage.series import SeriesStore
+    from modelyard.tracking import Tracking
+    from modelyard.workflows import Engine
 
 ADMIN = "admin"
+Check = Callable[[], str | None]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,6 +76,77 @@ class App:
 
         return Identity(self.database, self.events, self.wall_clock)
 
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Bytes by digest."""
+        from modelyard.storage.objects import ObjectStore
+
+        return ObjectStore.at(self.settings.home / "objects")
+
+    @cached_property
+    def series(self) -> SeriesStore:
+        """Metric histories."""
+        from modelyard.storage.series import SeriesStore
+
+        return SeriesStore(self.database)
+
+    @cached_property
+    def predictions(self) -> PredictionStore:
+        """The prediction log."""
+        from modelyard.storage.predictions import PredictionStore
+
+        return PredictionStore(self.database, self.settings.home / "predictions")
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Experiments and runs."""
+        from modelyard.tracking import Tracking
+
+        return Tracking(self.database, self.events, self.clock, objects=self.objects, series=self.series)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Models and versions."""
+        from modelyard.registry import Registry
+
+        return Registry(self.database, self.events, self.clock, objects=self.objects, tracking=self.tracking)
+
+    @cached_property
+    def publisher(self) -> RoutePublisher:
+        """Route tables for the serving workers."""
+        from modelyard.serving.publisher import RoutePublisher
+
+        return RoutePublisher(self.settings.home)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Workflows; only the control plane launches it, everybody else writes and reads rows."""
+        from modelyard.workflows import Engine
+
+        logs = self.settings.home / "logs" / "workflows"
+        return Engine(self.database, self.events, clock=self.clock, executor_id="control", logs=logs)
+
+    def collector(self) -> Collector:
+        """Return what turns the workers' records into prediction rows."""
+        from modelyard.serving.collector import Collector
+        from modelyard.serving.publisher import ServingPaths
+
+        paths = ServingPaths(self.settings.home)
+        return Collector(paths, database=self.database, store=self.predictions)
+
+    @cached_property
+    def background(self) -> Background:
+        """What the control plane repeats."""
+        from modelyard.server.background import Background, Chore
+
+        return Background(
+            (
+                Chore("workflows", self.engine.tick, every_s=0.5),
+                Chore("approvals", self.registry.expire_approvals, every_s=5.0),
+                Chore("metric histories", self.tracking.compact_histories, every_s=5.0),
+            )
+        )
+
     @property
     def keys(self) -> Path:
         """Folder of the audit key and of the checkpoints."""
@@ -75,30 +158,70 @@ class App:
 
         return Access(self.identity, open_to_local=not self.settings.admin_secret)
 
-    def routers(self) -> Sequence[Routes]:
-        """Return every group of native routes."""
+    def routers(self, checks: Mapping[str, Check] | None = None) -> Sequence[Routes]:
+        """Return every group of native routes; ``checks`` replaces what readiness asks."""
         from modelyard.server.routes.health import health_routes
         from modelyard.server.routes.history import history_routes
         from modelyard.server.routes.identity import project_routes, token_routes, user_routes
 
         return (
-            health_routes(self.checks()),
+            health_routes(self.checks() if checks is None else checks),
             user_routes(self.identity),
             token_routes(self.identity),
             project_routes(self.identity),
             history_routes(self.events, keys=self.keys, wall_clock=self.wall_clock),
         )
 
-    def checks(self) -> dict[str, Callable[[], str | None]]:
+    def checks(self) -> dict[str, Check]:
         """Return what readiness asks, by part."""
         return {"database": self._database_answers}
 
     def application(self) -> Any:
-        """Return the control plane's ASGI application."""
+        """Return the API as an ASGI application, without anything that runs in the background."""
         from modelyard.server.application import create_application
 
         self.prepare()
         return create_application(self.access(), self.routers(), settings=self.settings)
+
+    def control_plane(self) -> Any:
+        """Return the ASGI application of the control plane, whose lifespan runs workflows and chores."""
+        from modelyard.server.application import create_application
+        from modelyard.serving.model import RouteTable
+
+        self.prepare()
+        if self.publisher.current().generation == 0:
+            self.publisher.publish(RouteTable(0, ()))  # workers are ready once they have a table, if an empty one
+        starting = {"workflow engine": "starting"}
+        checks = {
+            **self.checks(),
+            "workflow engine": lambda: starting.get("workflow engine"),
+            "background": self.background.failing,
+            "serving workers": self._workers_answer,
+        }
+
+        @asynccontextmanager
+        async def lifespan(_: object) -> AsyncIterator[None]:
+            # Launching takes a second or two; health answers meanwhile, readiness says what is missing.
+            launched = asyncio.get_running_loop().run_in_executor(None, self._launch, starting)
+            yield
+            await launched
+            await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
+
+        routers = self.routers(checks)
+        return create_application(self.access(), routers, settings=self.settings, lifespan=lifespan)
+
+    def _launch(self, starting: dict[str, str]) -> None:
+        try:
+            self.engine.launch()
+        except ModelyardError as error:
+            starting["workflow engine"] = error.message
+            return
+        starting.clear()
+        self.background.start()
+
+    def _shut_down(self) -> None:
+        self.background.stop()
+        self.engine.close()
 
     def prepare(self) -> None:
         """Create what every home has: the default project, and the administrator when a secret is set.
@@ -128,6 +251,13 @@ class App:
             project=self.settings.project,
             transport=LocalTransport(self.application()),
         )
+
+    def _workers_answer(self) -> str | None:
+        workers = self.publisher.workers()
+        ready = sum(worker.ready for worker in workers)
+        if ready >= self.settings.workers:
+            return None
+        return f"{ready} of {self.settings.workers} are ready"
 
     def _database_answers(self) -> str | None:
         import sqlalchemy as sa

@@ -52,9 +52,7 @@ class TooLarge(Invalid):
     code = "too_large"
 
     def __init__(self, what: str, *, size: int, limit: int, unit: str = "bytes") -> None:
-        super().__init__(
-            f"{what} has {size:,} {unit}; at most {limit:,} are accepted.", size=size, limit=limit
-        )
+        super().__init__(f"{what} has {size:,} {unit}; at most {limit:,} are accepted.", size=size, limit=limit)
 
 
 class NotFound(ModelyardError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
@@ -99,15 +98,16 @@ def status(session: Session) -> None:
     if control is None:
         session.answer({"running": False}, "Modelyard is not running here.", next_command="modelyard up")
         return
-    with contextlib.suppress(Unavailable):
-        ready = session.client.get("/ready")
-        session.answer(
-            {"running": True, **dataclasses.asdict(control), **ready},
-            f"Running: API {control.url}, endpoints {control.serve_url}, process {control.pid}. Every part is ready.",
-            next_command="modelyard models",
-        )
-        return
-    raise Unavailable(f"Modelyard runs as process {control.pid}, but not every part is ready. See: modelyard doctor")
+    ready = _readiness(control.url)
+    facts = {"running": True, **dataclasses.asdict(control), **ready}
+    waiting = "; ".join(f"{part}: {reason}" for part, reason in ready["waiting_for"].items())
+    if waiting:
+        raise Unavailable(f"Modelyard runs as process {control.pid}, but is not ready: {waiting}.", **facts)
+    session.answer(
+        facts,
+        f"Running: API {control.url}, endpoints {control.serve_url}, process {control.pid}. Every part is ready.",
+        next_command="modelyard history",
+    )
 
 
 def doctor(
@@ -177,7 +177,19 @@ def _programs(settings: Settings) -> list[Program]:
     from modelyard.server.supervisor import Program
 
     python = (sys.executable, "-m", "modelyard.cli.program")
-    return [Program("control", (*python, "control"), stop_order=1)]
+    hosts = [name for name in settings.allowed_hosts.split(",") if name]
+    worker = [
+        *(sys.executable, "-m", "modelyard.serving.worker", "--home", str(settings.home.absolute())),
+        *("--workers", str(settings.workers), "--host", settings.host, "--port", str(settings.serve_port)),
+        *("--max-body-bytes", str(settings.max_body_mb * 1_000_000)),
+        *(part for name in hosts for part in ("--allow-host", name)),
+    ]
+    # Workers end first, so that the collector finds all that they wrote; the control plane ends last.
+    return [
+        *(Program(f"worker-{n}", (*worker, "--worker", str(n)), 35, stop_order=1) for n in range(settings.workers)),
+        Program("collector", (*python, "collector"), 30, stop_order=2),
+        Program("control", (*python, "control"), 15, stop_order=3),
+    ]
 
 
 def _environ(settings: Settings) -> dict[str, str]:
@@ -204,12 +216,14 @@ def _up_detached(session: Session, settings: Settings) -> None:
             start_new_session=True,
         )
     deadline = time.monotonic() + _START_TIMEOUT_S
+    ready: dict[str, Any] = {"waiting_for": {}}
     while time.monotonic() < deadline:
         if process.poll() is not None:
             tail = (logs / "up.log").read_text()[-2000:].strip()
             raise Unavailable(f"Modelyard did not start: {tail}")
         control = read_control(settings.home)
-        if control is not None and _is_ready(control.url):
+        ready = _readiness(control.url) if control is not None else {"waiting_for": {"process": "starting"}}
+        if control is not None and not ready["waiting_for"]:
             session.answer(
                 dataclasses.asdict(control),
                 f"Modelyard: API {control.url}, endpoints {control.serve_url}, process {control.pid}",
@@ -217,11 +231,14 @@ def _up_detached(session: Session, settings: Settings) -> None:
             )
             return
         time.sleep(0.05)
-    raise Unavailable(f"Modelyard was not ready within {_START_TIMEOUT_S:.0f} seconds; see {logs}.")
+    waiting = "; ".join(f"{part}: {reason}" for part, reason in ready["waiting_for"].items())
+    raise Unavailable(f"Not ready within {_START_TIMEOUT_S:.0f} seconds ({waiting}); see {logs}.")
 
 
-def _is_ready(url: str) -> bool:
+def _readiness(url: str) -> dict[str, Any]:
+    """Return what readiness says; an API that does not answer is waited for as well."""
     try:
-        return httpx.get(f"{url}/api/v1/ready", timeout=3).status_code == 200
-    except httpx.TransportError:
-        return False
+        document: dict[str, Any] = httpx.get(f"{url}/api/v1/ready", timeout=3).json()
+    except (httpx.TransportError, ValueError) as error:
+        return {"ready": False, "waiting_for": {"API": str(error) or type(error).__name__}}
+    return document

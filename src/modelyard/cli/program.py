@@ -13,7 +13,7 @@ from modelyard.settings import Settings, read_settings
 def main(name: str) -> None:
     """Run one program of the tree until it is told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    programs = {"control": run_control}
+    programs = {"control": run_control, "collector": run_collector}
     if name not in programs:
         raise Invalid(f"There is no program {name!r}; the programs are {', '.join(programs)}.")
     programs[name](read_settings())
@@ -24,13 +24,20 @@ def run_control(settings: Settings) -> None:
     import uvicorn
 
     uvicorn.run(
-        App(settings).application(),
+        App(settings).control_plane(),
         host=settings.host,
         port=settings.port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
     )
+
+
+def run_collector(settings: Settings) -> None:
+    """Turn the workers' records into prediction rows."""
+    from modelyard.serving.collector import run_until_signalled
+
+    run_until_signalled(App(settings).collector())
 
 
 if __name__ == "__main__":

@@ -32,9 +32,7 @@ class Posterior:
     df: int
 
 
-def bayesian_correlated_t(
-    differences: npt.ArrayLike, *, test_share: float, rope: float
-) -> Posterior | Insufficient:
+def bayesian_correlated_t(differences: npt.ArrayLike, *, test_share: float, rope: float) -> Posterior | Insufficient:
     """Return how probable it is that one learner is practically better than another.
 
     Args:

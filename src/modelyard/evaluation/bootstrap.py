@@ -79,9 +79,7 @@ class Units:
         names = np.asarray(cluster)
         if names.shape != (n,):
             raise Invalid(f"Clusters of shape {names.shape} do not fit {n} rows.")
-        distinct, codes = np.unique(
-            names.astype(str) if names.dtype.kind == "O" else names, return_inverse=True
-        )
+        distinct, codes = np.unique(names.astype(str) if names.dtype.kind == "O" else names, return_inverse=True)
         return cls(n, len(distinct), len(distinct), codes=codes.astype(np.int64))
 
     def totals(self, rows: FloatArray) -> FloatArray:

@@ -246,9 +246,7 @@ def _too_little(metric: Metric, samples: tuple[Sample, Sample], units: Units) ->
         positives = int(samples[0].truth.sum())
         rarer = min(positives, n - positives)
         if rarer < FEWEST_PER_CLASS:
-            return Insufficient(
-                f"{rarer:,} rows of the rarer class; at least {FEWEST_PER_CLASS} are needed", n
-            )
+            return Insufficient(f"{rarer:,} rows of the rarer class; at least {FEWEST_PER_CLASS} are needed", n)
     elif not _is_exact(metric, units) and n < paired_bootstrap.FEWEST_ROWS:
         return Insufficient(f"{n:,} rows; at least {paired_bootstrap.FEWEST_ROWS} are needed", n)
     return None
@@ -372,9 +370,7 @@ def _sentence(
             f"Two equal models would show this in {sign}{chance:.2%} of comparisons."
         )
     if verdict == "reject":
-        goal = (
-            "is worse" if paired.high < 0 or min_gain == 0 else f"does not gain the required {min_gain:.4g}"
-        )
+        goal = "is worse" if paired.high < 0 or min_gain == 0 else f"does not gain the required {min_gain:.4g}"
         return f"The challenger {goal}: its {seen}."
     if 0 < paired.gain < min_gain:
         return f"Not decided: the challenger's {seen}, where a gain of {min_gain:.4g} is required."

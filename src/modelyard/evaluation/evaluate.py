@@ -101,9 +101,7 @@ def measure(
         low, high = auc_interval(sample.truth, sample.score, confidence=confidence)
         return Estimate(value, low, high, sample.n, "delong")
     if metric.rank is not None:
-        low, high, method = _rank_interval(
-            metric.rank, sample, value, rng=rng, confidence=confidence, draws=draws
-        )
+        low, high, method = _rank_interval(metric.rank, sample, value, rng=rng, confidence=confidence, draws=draws)
     else:
         low, high, method = _mean_interval(metric, sample, value, rng=rng, confidence=confidence, draws=draws)
     smallest, largest = metric.bounds

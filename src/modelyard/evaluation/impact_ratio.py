@@ -117,9 +117,7 @@ def impact_ratio(
         return Insufficient(f"{int(compared.sum())} group(s) with rows; two are needed to compare", total)
     if not selected[compared].any() or (reference is not None and not selected[labels == reference].any()):
         return Insufficient("nobody was selected in the group to compare with", total)
-    return _ratio_of(
-        labels, n, selected, compared, reference=reference, rng=rng, confidence=confidence, draws=draws
-    )
+    return _ratio_of(labels, n, selected, compared, reference=reference, rng=rng, confidence=confidence, draws=draws)
 
 
 def _ratio_of(

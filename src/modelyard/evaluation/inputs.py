@@ -177,9 +177,7 @@ def _multiclass(
         return Sample("multiclass", code, label.astype(np.float64), label, None, False, len(names))
     proba = _floats(predicted, "Probabilities")
     if proba.shape[1] != len(names):
-        raise Invalid(
-            f"There are {proba.shape[1]} probability columns for {len(names)} classes; name the classes."
-        )
+        raise Invalid(f"There are {proba.shape[1]} probability columns for {len(names)} classes; name the classes.")
     label = proba.argmax(axis=1).astype(np.int64)
     # 1e-3 lets float32 and rounded answers through and still catches logits.
     sums = bool(np.abs(proba.sum(axis=1) - 1.0).max() <= 1e-3 and proba.min() >= 0.0)

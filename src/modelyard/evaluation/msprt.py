@@ -154,9 +154,7 @@ def msprt(
         return SequentialTest(difference, -inf, inf, p_before, p_before <= alpha, n1, n2, reason)
     v = control.variance / n1 + treatment.variance / n2
     if not v > 0:
-        return SequentialTest(
-            difference, -inf, inf, p_before, p_before <= alpha, n1, n2, "neither arm varies"
-        )
+        return SequentialTest(difference, -inf, inf, p_before, p_before <= alpha, n1, n2, "neither arm varies")
     sign = -1.0 if alternative == "less" else 1.0
     one_sided = alternative != "two-sided"
     d = np.array([sign * (difference - null)])

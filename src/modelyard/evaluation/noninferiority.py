@@ -56,9 +56,7 @@ def judge_margin(gain: float, low: float, high: float, *, margin: float) -> NonI
             "not_worse", gain, low, high, margin, f"A loss of more than {margin:.4g} is excluded ({seen})."
         )
     if high < -margin:
-        return NonInferiority(
-            "worse", gain, low, high, margin, f"A loss of more than {margin:.4g} is shown ({seen})."
-        )
+        return NonInferiority("worse", gain, low, high, margin, f"A loss of more than {margin:.4g} is shown ({seen}).")
     return NonInferiority(
         "inconclusive",
         gain,
@@ -97,7 +95,5 @@ def sequential_noninferiority(
     upward = msprt(worse, better, tau=tau, alpha=alpha, alternative="greater", fewest=fewest)
     downward = msprt(worse, better, tau=tau, alpha=alpha, alternative="less", fewest=fewest)
     if upward.reason:
-        return NonInferiority(
-            "inconclusive", upward.difference, -inf, inf, margin, f"Not yet: {upward.reason}."
-        )
+        return NonInferiority("inconclusive", upward.difference, -inf, inf, margin, f"Not yet: {upward.reason}.")
     return judge_margin(upward.difference, upward.low, downward.high, margin=margin)

@@ -185,9 +185,7 @@ def _project(predicted: FloatArray, cap: FloatArray) -> FloatArray:
     return predicted / np.minimum(cap, lam * predicted)
 
 
-def rank_bins(
-    control: npt.ArrayLike, canary: npt.ArrayLike, *, bins: int = BINS, rng: np.random.Generator
-) -> IntArray:
+def rank_bins(control: npt.ArrayLike, canary: npt.ArrayLike, *, bins: int = BINS, rng: np.random.Generator) -> IntArray:
     """Place each canary score in one of ``bins`` bins of equal expected share by its rank in the control.
 
     A score with ``a`` control scores below and ``b`` equal to it gets the position

@@ -59,9 +59,7 @@ class RateTest:
     @property
     def log_e_over(self) -> float:
         """Log evidence that the rate is above the limit; its negative speaks for "within"."""
-        return self.failures * log(self.p1 / self.p0) + (self.n - self.failures) * (
-            log1p(-self.p1) - log1p(-self.p0)
-        )
+        return self.failures * log(self.p1 / self.p0) + (self.n - self.failures) * (log1p(-self.p1) - log1p(-self.p0))
 
     def update(self, failed: npt.ArrayLike) -> RateTest:
         """Add observations in order of time.

@@ -63,9 +63,7 @@ def split_check(
     chi2 = float(((observed - expected) ** 2 / expected).sum()) if n else 0.0
     p_value = float(chdtrc(observed.size - 1, chi2))
     if n < fewest:
-        return SplitCheck(
-            None, chi2, p_value, n, f"{n:,} observations; {fewest:,} are needed to judge the split."
-        )
+        return SplitCheck(None, chi2, p_value, n, f"{n:,} observations; {fewest:,} are needed to judge the split.")
     got = " / ".join(f"{share:.1%}" for share in observed / n)
     want = " / ".join(f"{share:.1%}" for share in weights / weights.sum())
     mismatch = p_value < alpha

@@ -1,6 +1,6 @@
 """Run a function of a module in a confined child process.
 
-The child gets no secrets (an environment of its own making), no network where the kernel permits it, limits on
+The child gets no secrets (an environment of its own), no network where the kernel permits it, limits on
 memory, processor time and file size, a private temporary folder as its working directory, and dies with its
 parent. Its answer comes back as JSON over a pipe, so nothing that it prints or pickles is trusted. This is
 confinement against accidents and common attacks; it is no virtual machine: files that this user may
@@ -26,6 +26,7 @@ from modelyard.errors import Invalid
 
 _MAX_ANSWER_BYTES = 16 << 20
 _MAX_STDERR_BYTES = 4096
+_EXIT_S = 0.2
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 DEFAULT_MEMORY_BYTES = 4 << 30
 
@@ -37,9 +38,7 @@ class ConfinedFailure(Invalid):
 
     def __init__(self, target: str, *, reason: str, detail: str = "") -> None:
         tail = f": {detail}" if detail else ""
-        super().__init__(
-            f"The confined run of {target!r} failed ({reason}){tail}", reason=reason, detail=detail
-        )
+        super().__init__(f"The confined run of {target!r} failed ({reason}){tail}", reason=reason, detail=detail)
         self.reason = reason
 
 
@@ -125,9 +124,7 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _exchange(
-    child: subprocess.Popen[bytes], read_end: int, request: bytes, timeout_s: float
-) -> bytes | None:
+def _exchange(child: subprocess.Popen[bytes], read_end: int, request: bytes, timeout_s: float) -> bytes | None:
     """Send the request and read the answer until the child closes the pipe; None on timeout."""
     deadline = time.monotonic() + timeout_s
     if child.stdin is not None:
@@ -150,12 +147,22 @@ def _exchange(
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End the child's whole session, so that nothing it started outlives the call."""
+    _await_exit(child.pid)
+    # Before the child is reaped: until then its number cannot have passed to another process.
     with suppress(ProcessLookupError, PermissionError):
-        if child.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=0.2)
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+
+
+def _await_exit(pid: int) -> None:
+    """Give a child that has closed its pipe a moment to exit by itself, so that its status is its own."""
+    if not hasattr(os, "waitid"):
+        return
+    deadline = time.monotonic() + _EXIT_S
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return
+        time.sleep(0.002)
 
 
 def _tail(errors: Any) -> str:

@@ -1,4 +1,7 @@
-"""The child's side of ``confined``: give up rights, then import and call. Only the standard library until then."""
+"""The child's side of ``confined``: give up rights, then import and call.
+
+Only the standard library is imported until the limits stand.
+"""
 
 from __future__ import annotations
 
@@ -59,15 +62,16 @@ def _give_up_rights(memory_bytes: int, cpu_s: int) -> bool:
         import resource  # noqa: PLC0415 - absent on Windows
     except ImportError:
         return isolated
-    for what, limit in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_AS, memory_bytes),
+    for what, limit, grace in (
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES, 0),
+        # The soft limit ends the process with a signal that tells why; at the hard one it is just killed.
+        (resource.RLIMIT_CPU, cpu_s, 5),
+        (resource.RLIMIT_AS, memory_bytes, 0),
     ):
         _, hard = resource.getrlimit(what)
-        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(what, (value, value))
+        most = limit + grace if hard == resource.RLIM_INFINITY else min(limit + grace, hard)
+        resource.setrlimit(what, (min(limit, most), most))
     return isolated
 
 

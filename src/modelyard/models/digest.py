@@ -67,9 +67,7 @@ def check_digest(folder: Path, expected: str) -> None:
     """
     found = folder_digest(folder)
     if found != expected:
-        raise BadModelFolder(
-            f"its digest is {found[:12]}..., registered was {expected[:12]}...; a file was changed"
-        )
+        raise BadModelFolder(f"its digest is {found[:12]}..., registered was {expected[:12]}...; a file was changed")
 
 
 def _sha256(path: Path) -> str:

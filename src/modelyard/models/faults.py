@@ -20,9 +20,7 @@ class MissingColumn(Invalid):
     def __init__(self, column: str, *, row: int | None, given: Iterable[str]) -> None:
         near = nearest(column, given)
         hint = f" Did you mean it by {near!r}?" if near else ""
-        super().__init__(
-            f"{_where(row)}column {column!r} is missing.{hint}", column=column, row=row, near=near
-        )
+        super().__init__(f"{_where(row)}column {column!r} is missing.{hint}", column=column, row=row, near=near)
 
 
 class UnexpectedColumn(Invalid):
@@ -113,9 +111,7 @@ class Untrusted(Forbidden):
 
     code: ClassVar[str] = "untrusted_model"
 
-    def __init__(
-        self, file: str, *, flavor: str, reason: str = "it is a pickle, and loading it runs code"
-    ) -> None:
+    def __init__(self, file: str, *, flavor: str, reason: str = "it is a pickle, and loading it runs code") -> None:
         super().__init__(
             f"{file!r} of this {flavor} model was not loaded: {reason}. Trust the version first, or "
             "save the model in a format without code (LightGBM text, XGBoost JSON/UBJ, ONNX, linear).",

@@ -6,6 +6,7 @@ Nulls are NaN in float arrays and None in object arrays; other arrays hold none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def to_columns(data: Any, *, names: Sequence[str] | None = None) -> Columns:
         columns = {str(name): _from_series(data[name]) for name in data.columns}
     else:
         raise Invalid(
-            f"A table is expected (pandas, polars, PyArrow, columns or a 2-D array), got {type(data).__name__}.",
+            f"A table is expected (frame, PyArrow table, columns or 2-D array), got {type(data).__name__}.",
             got=type(data).__name__,
         )
     lengths = {name: len(values) for name, values in columns.items()}
@@ -97,8 +98,9 @@ def as_array(values: object) -> Array:
     items = values.tolist() if isinstance(values, np.ndarray) else [_plain(item) for item in values]
     kinds = {type(item) for item in items}
     if kinds <= {float, int, type(None)} and kinds & {float, int}:
-        if kinds == {int} and all(-(2**63) <= item < 2**63 for item in items):
-            return np.array(items, dtype=np.int64)
+        if kinds == {int}:
+            with suppress(OverflowError):
+                return np.array(items, dtype=np.int64)
         return np.array(items, dtype=np.float64)
     if kinds == {bool}:
         return np.array(items, dtype=np.bool_)
@@ -127,9 +129,7 @@ def is_null(value: object) -> bool:
 
 def _from_array(data: Array, names: Sequence[str] | None) -> Columns:
     if data.ndim != 2:
-        raise Invalid(
-            f"A table has two dimensions, got an array of shape {data.shape}.", shape=list(data.shape)
-        )
+        raise Invalid(f"A table has two dimensions, got an array of shape {data.shape}.", shape=list(data.shape))
     labels = list(names) if names is not None else [f"x{i}" for i in range(data.shape[1])]
     if len(labels) != data.shape[1]:
         raise Invalid(
@@ -163,9 +163,7 @@ def pandas() -> Any:
     try:
         import pandas as pd  # noqa: PLC0415 - optional and heavy
     except ImportError as error:
-        raise MissingExtra(
-            "pandas", extra="sklearn", purpose="Predicting with this model's own code"
-        ) from error
+        raise MissingExtra("pandas", extra="sklearn", purpose="Predicting with this model's own code") from error
     return pd
 
 
@@ -205,7 +203,7 @@ def _series(pd: Any, values: Array, column: ColumnSpec) -> Any:
         items = [np.nan if item is None else item for item in values.tolist()]
         return pd.Series(items, dtype=dtype if dtype in {"object", "str", "string"} else "object")
     if column.type == "datetime":
-        return pd.Series(values.astype("datetime64[ns]"))
+        return pd.Series(values.astype(dtype if dtype.startswith("datetime64") else "datetime64[ns]"))
     if values.dtype == object:
         items = [np.nan if item is None else item for item in values.tolist()]
         return pd.Series(items, dtype="object" if column.type == "boolean" else "float64")

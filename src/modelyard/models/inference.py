@@ -124,7 +124,7 @@ def _object_type(name: str, values: Array) -> ColumnType:
         return "datetime"
     seen = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise Invalid(
-        f"Column {name!r} holds values of {seen}; a model's column holds one of: numbers, text, booleans, times.",
+        f"Column {name!r} holds values of {seen}; a column holds numbers, text, booleans or times.",
         column=name,
         got=seen,
     )

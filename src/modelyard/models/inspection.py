@@ -17,9 +17,7 @@ from modelyard.models.predictor import Predictor
 from modelyard.models.verification import Verification
 
 
-def inspect_confined(
-    folder: Path, *, timeout_s: float, memory_bytes: int = DEFAULT_MEMORY_BYTES
-) -> dict[str, Any]:
+def inspect_confined(folder: Path, *, timeout_s: float, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> dict[str, Any]:
     """Load a model in a confined child and tell what it is.
 
     Returns:

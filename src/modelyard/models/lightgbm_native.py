@@ -26,7 +26,7 @@ from modelyard.models.signature import Level
 
 _FLOAT64 = 1  # C_API_DTYPE_FLOAT64
 _NORMAL = 0  # C_API_PREDICT_NORMAL: the objective's own transformation applied
-_SERIAL_ROWS = 4096
+SERIAL_ROWS = 4096
 """Up to this many rows one thread is faster than waking OpenMP's others (measured with 200 trees)."""
 
 
@@ -151,7 +151,7 @@ class NativeBooster:
         if len(x):
             x = np.ascontiguousarray(x, dtype=np.float64)
             length = ctypes.c_int64()
-            threads = b"num_threads=1" if len(x) <= _SERIAL_ROWS else b""
+            threads = b"num_threads=1" if len(x) <= SERIAL_ROWS else b""
             _safe(
                 self._lib,
                 self._lib.LGBM_BoosterPredictForMat(
@@ -201,9 +201,9 @@ def pandas_categories(text: str) -> list[list[Level]]:
 
 
 def header(text: str) -> dict[str, str]:
-    """Read the ``key=value`` lines that stand before the first tree.
+    r"""Read the ``key=value`` lines that stand before the first tree.
 
-    >>> header("tree\\nversion=v4\\nobjective=binary sigmoid:1\\n\\nTree=0\\n")["objective"]
+    >>> header("tree\nversion=v4\nobjective=binary sigmoid:1\n\nTree=0\n")["objective"]
     'binary sigmoid:1'
     """
     head = text.split("\nTree=", 1)[0]

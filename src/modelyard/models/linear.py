@@ -58,11 +58,14 @@ class Linear:
         Returns:
             ``(rows,)`` for identity and expit (probability of the second class), else ``(rows, k)``.
         """
+        if len(x) == 1 and self.weights.ndim == 1:
+            one = float(x[0].dot(self.weights)) + float(self.bias)
+            return np.array([one if self.link == "identity" else expit_one(one)])
         z = x @ self.weights + self.bias
         if self.link == "identity":
             return z
         if self.link == "expit":
-            return np.array([expit_one(float(z[0]))]) if len(z) == 1 else _expit(z)
+            return _expit(z)
         if self.link == "softmax":
             powers = np.exp(z - z.max(axis=1, keepdims=True))
             return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -9,8 +9,8 @@ from typing import Any
 from modelyard.errors import MissingExtra
 from modelyard.models import native
 from modelyard.models.faults import BadModelFolder, Untrusted
-from modelyard.models.info import PREPROCESS_FILE, ModelInfo, inside
-from modelyard.models.own import OwnModel, labeller, own_model
+from modelyard.models.info import PREPROCESS_FILE, ModelInfo, Traits, inside
+from modelyard.models.own import OwnModel, booster_traits, labeller, own_model
 from modelyard.models.pyfunc import loads
 
 
@@ -37,7 +37,7 @@ def load_own(info: ModelInfo, *, trust: bool) -> OwnModel:
         own = own_model(_unpickled(path), info.flavor)
     else:
         own = own_model(_booster(info, path), info.flavor)
-    # What was found out at saving (labels of a callable, the positive label) is kept over what the object shows.
+    # What was found out at saving (a callable's labels, the positive label) counts over the object.
     return own if info.traits.task == "unknown" else _with_traits(own, info)
 
 
@@ -66,6 +66,13 @@ def load_native(info: ModelInfo, own: OwnModel | None) -> native.NativeEngine | 
     return None
 
 
+def known_traits(info: ModelInfo) -> Traits:
+    """Tell what a model predicts without loading its own code: from the sidecar, else LightGBM's text."""
+    if info.traits.task == "unknown" and info.flavor == "lightgbm" and not info.needs_trust:
+        return booster_traits(inside(info.folder, info.data_file).read_text(encoding="utf-8"))
+    return info.traits
+
+
 def load_preprocess(info: ModelInfo, *, trust: bool) -> Any:
     """Load the hook of a folder, or None if it has none.
 
@@ -91,9 +98,7 @@ def _load_pickle(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra(str(error.name), extra="sklearn", purpose=f"Loading {path.name!r}") from error
     except Exception as error:  # noqa: BLE001 - a pickle may raise anything; this is the edge to its code
-        raise BadModelFolder(
-            f"{path.name!r} cannot be unpickled ({type(error).__name__}: {error})"[:300]
-        ) from error
+        raise BadModelFolder(f"{path.name!r} cannot be unpickled ({type(error).__name__}: {error})"[:300]) from error
 
 
 def _booster(info: ModelInfo, path: Path) -> Any:
@@ -101,9 +106,7 @@ def _booster(info: ModelInfo, path: Path) -> Any:
         try:
             import lightgbm  # noqa: PLC0415 - optional and heavy
         except ImportError as error:
-            raise MissingExtra(
-                "lightgbm", extra="lightgbm", purpose="Predicting with a LightGBM model"
-            ) from error
+            raise MissingExtra("lightgbm", extra="lightgbm", purpose="Predicting with a LightGBM model") from error
         return lightgbm.Booster(model_file=str(path))
     try:
         import xgboost  # noqa: PLC0415 - optional and heavy

@@ -50,9 +50,7 @@ def packages_in(pickle: bytes) -> list[str]:
     return [name for module, name in _IMPORT_NAMES.items() if module.encode() in pickle]
 
 
-def flavor_entries(
-    flavor: Flavor, data_file: str, *, model_class: str, versions: Mapping[str, str]
-) -> dict[str, Any]:
+def flavor_entries(flavor: Flavor, data_file: str, *, model_class: str, versions: Mapping[str, str]) -> dict[str, Any]:
     """Return the ``flavors`` section as MLflow's loaders read it."""
     environment = {
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
@@ -80,9 +78,7 @@ def flavor_entries(
     return {"python_function": {**function, **environment}, flavor: {**own, "code": None}}
 
 
-def _own_entry(
-    flavor: Flavor, data_file: str, model_class: str, versions: Mapping[str, str]
-) -> dict[str, Any]:
+def _own_entry(flavor: Flavor, data_file: str, model_class: str, versions: Mapping[str, str]) -> dict[str, Any]:
     if flavor == "lightgbm":
         return {
             "lgb_version": versions.get("lightgbm"),

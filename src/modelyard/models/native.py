@@ -18,7 +18,7 @@ from modelyard.models import linear, plan
 from modelyard.models.encoder import Coding, Encoder
 from modelyard.models.faults import BadModelFolder
 from modelyard.models.info import NATIVE_FILE, TREES_FILE, inside
-from modelyard.models.lightgbm_native import NativeBooster, pandas_categories
+from modelyard.models.lightgbm_native import SERIAL_ROWS, NativeBooster, pandas_categories
 from modelyard.models.plan_lifting import lift_plan
 from modelyard.models.signature import Signature
 
@@ -126,11 +126,7 @@ def trees_text(model: Any) -> str | None:
         return str(model.model_to_string(num_iteration=None))
     if kind.__module__ != "lightgbm.sklearn" or kind.__name__ not in _LGBM_WRAPPERS:
         return None
-    extra = [
-        name
-        for name in model.get_params()
-        if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))
-    ]
+    extra = [name for name in model.get_params() if name.startswith(("pred", "start_iter", "num_iteration", "raw_"))]
     if extra or callable(model.objective):
         return None
     return str(model.booster_.model_to_string(num_iteration=None))
@@ -160,9 +156,8 @@ def load(folder: Path, name: str, signature: Signature) -> NativeEngine | None:
         if encoder is None:
             return None
         if "linear" in document:
-            return NativeEngine(
-                name, encoder, steps, linear.Linear.from_json(document["linear"]), exact=False
-            )
+            head = linear.Linear.from_json(document["linear"])
+            return NativeEngine(name, encoder, None if steps.identity else steps, head, exact=False)
         booster = NativeBooster(inside(folder, TREES_FILE).read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError) as error:
         raise BadModelFolder(f"{NATIVE_FILE} is damaged ({error})", file=NATIVE_FILE) from error
@@ -190,19 +185,23 @@ class XgboostHead:
     """XGBoost's ``inplace_predict``: no DMatrix, safe for concurrent use.
 
     Args:
-        booster: ``xgboost.Booster``.
+        booster: ``xgboost.Booster``. Small batches run on one thread: waking the others costs more than a
+            few rows, and serving has a process per core. Large ones run on a copy that uses them all.
         iterations: Range of trees; ``(0, 0)`` is all.
         missing: The number that stands for missing.
     """
 
     def __init__(self, booster: Any, *, iterations: tuple[int, int], missing: float) -> None:
-        self._booster = booster
+        self._serial = booster.copy()
+        self._serial.set_param({"nthread": 1})
+        self._parallel = booster
         self._iterations = iterations
         self._missing = missing
 
     def score(self, x: Matrix) -> Matrix:
         """Score ``(rows, features)``; the library computes in float32."""
-        values = self._booster.inplace_predict(
+        booster = self._serial if len(x) <= SERIAL_ROWS else self._parallel
+        values = booster.inplace_predict(
             x, iteration_range=self._iterations, missing=self._missing, validate_features=False
         )
         return np.asarray(values, dtype=np.float64)

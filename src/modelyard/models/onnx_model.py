@@ -78,7 +78,7 @@ def onnx_model(opened: Any) -> OwnModel:
 def _feed(inputs: list[tuple[str, Any]], frame: Any) -> dict[str, Array]:
     if len(inputs) == 1:
         name, dtype = inputs[0]
-        return {name: frame.to_numpy().astype(dtype)}
+        return {name: np.asarray(frame).astype(dtype)}
     return {name: frame[name].to_numpy().astype(dtype).reshape(-1, 1) for name, dtype in inputs}
 
 
@@ -92,9 +92,5 @@ def _classes(opened: Any, output: Any) -> tuple[Level, ...]:
         )
         for i in opened.get_inputs()
     }
-    text = {
-        name: np.full(values.shape, "", dtype=object)
-        for name, values in feed.items()
-        if values.dtype == object
-    }
+    text = {name: np.full(values.shape, "", dtype=object) for name, values in feed.items() if values.dtype == object}
     return tuple(opened.run([output.name], {**feed, **text})[0][0])

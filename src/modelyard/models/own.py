@@ -44,8 +44,16 @@ class OwnModel:
 
         Returns:
             Binary: ``(rows,)``, the score of ``traits.positive``; multiclass ``(rows, k)``; else ``(rows,)``.
+
+        Raises:
+            Invalid: If the model returns text and was saved without data, so that its classes are unknown.
         """
-        values = np.asarray(self.raw(frame), dtype=np.float64)
+        try:
+            values = np.asarray(self.raw(frame), dtype=np.float64)
+        except ValueError as error:
+            if self.traits.classes or not str(error).startswith("could not convert string"):
+                raise
+            raise Invalid("This model returns text, and its classes are not known; save it with 'data'.") from error
         return one_column(values, self.traits)
 
 
@@ -56,6 +64,8 @@ def one_column(values: npt.NDArray[np.float64], traits: Traits) -> npt.NDArray[n
         values: ``(rows,)`` (binary: score of the second class) or ``(rows, k)``.
         traits: Of the model.
     """
+    if values.ndim == 1 and traits.positive == 1:
+        return values
     if traits.task == "binary":
         if values.ndim == 2 and values.shape[1] == 2:
             return np.ascontiguousarray(values[:, traits.positive])
@@ -84,9 +94,7 @@ def labels_of(scores: npt.NDArray[np.float64], traits: Traits) -> Array | None:
     return np.asarray(classes[np.argmax(scores, axis=1)])
 
 
-def own_model(
-    model: Any, flavor: Flavor, *, sample: Any = None, positive_label: Level | None = None
-) -> OwnModel:
+def own_model(model: Any, flavor: Flavor, *, sample: Any = None, positive_label: Level | None = None) -> OwnModel:
     """Put a loaded library object behind the common face.
 
     Args:
@@ -131,9 +139,7 @@ def _classifier(model: Any) -> OwnModel:
     if callable(getattr(type(model), "_objective", None)) or callable(getattr(model, "objective", None)):
         return _predictor(model, None)  # a custom objective leaves raw sums, not probabilities
     if hasattr(model, "predict_proba"):
-        return OwnModel(
-            Traits(task, classes, 1, "probability", "labels"), model.predict_proba, model.predict, model
-        )
+        return OwnModel(Traits(task, classes, 1, "probability", "labels"), model.predict_proba, model.predict, model)
     if hasattr(model, "decision_function"):
         traits = Traits(task, classes, 1, "decision", "labels")
         return OwnModel(traits, model.decision_function, model.predict, model)
@@ -158,16 +164,12 @@ def _predictor(model: Any, sample: Any) -> OwnModel:
         output = np.asarray(predict(sample))
         if output.ndim == 2 and output.shape[1] > 1:
             classes: tuple[Level, ...] = tuple(range(output.shape[1]))
-            return OwnModel(
-                Traits(task_of(classes), classes, 1, "probability", "scores"), predict, None, model
-            )
+            return OwnModel(Traits(task_of(classes), classes, 1, "probability", "scores"), predict, None, model)
         if output.dtype.kind in "OUSb":
             labels = sorted(
                 {item if isinstance(item, str | bool) else str(item) for item in output.reshape(-1).tolist()}
             )
-            return labeller(
-                predict, tuple(labels) if len(labels) > 1 else (*labels, f"not {labels[0]}"), model
-            )
+            return labeller(predict, tuple(labels) if len(labels) > 1 else (*labels, f"not {labels[0]}"), model)
     return OwnModel(Traits("regression"), predict, None, model)
 
 
@@ -212,9 +214,7 @@ def _xgboost(model: Any) -> OwnModel:
     if objective == "binary:logistic":
         traits = Traits("binary", (0, 1), 1, "probability")
     elif objective == "multi:softprob":
-        traits = Traits(
-            "multiclass", tuple(range(int(learner["learner_model_param"]["num_class"]))), 1, "probability"
-        )
+        traits = Traits("multiclass", tuple(range(int(learner["learner_model_param"]["num_class"]))), 1, "probability")
     else:
         traits = Traits("regression")
     return OwnModel(traits, raw, None, model)

@@ -75,10 +75,11 @@ class Plan:
 
     Attributes:
         steps: In the order of the features.
+        identity: Whether the features are the inputs, in the same order.
     """
 
     steps: tuple[Step, ...]
-    _identity: bool = field(init=False)
+    identity: bool = field(init=False)
     _numbers: tuple[Any, ...] = field(init=False)
     _categories: tuple[tuple[CategoryStep, int, int], ...] = field(init=False)
     _width: int = field(init=False)
@@ -97,7 +98,7 @@ class Plan:
         object.__setattr__(self, "_categories", tuple(categories))
         object.__setattr__(self, "_numbers", _stacked(numbers))
         plain = all(isinstance(s, NumberStep) and s == NumberStep(s.source) for s in self.steps)
-        object.__setattr__(self, "_identity", plain and len(used) == len(self.steps))
+        object.__setattr__(self, "identity", plain and len(used) == len(self.steps))
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -131,7 +132,7 @@ class Plan:
         Raises:
             UnknownCategory: If the pipeline's encoder would refuse a category.
         """
-        if self._identity:
+        if self.identity:
             return raw
         out = np.zeros((len(raw), self._width), dtype=np.float64)
         if self._numbers:
@@ -176,9 +177,7 @@ def _place(step: CategoryStep, codes: Matrix, out: Matrix, offset: int) -> None:
         values = np.arange(len(step.levels) + 1, dtype=np.float64)
         if step.null == len(step.levels):
             values[step.null] = math.nan if step.missing is None else step.missing
-        out[:, offset] = np.where(
-            known, values[index], step.unknown if step.unknown is not None else math.nan
-        )
+        out[:, offset] = np.where(known, values[index], step.unknown if step.unknown is not None else math.nan)
         return
     rows = np.flatnonzero(known)
     targets = np.array(step.targets, dtype=np.intp)[index[rows]]

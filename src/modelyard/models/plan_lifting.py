@@ -56,9 +56,14 @@ def _through(transformer: Any, steps: list[Step]) -> list[Step] | None:
         "SimpleImputer": _imputer,
         "OneHotEncoder": _one_hot,
         "OrdinalEncoder": _ordinal,
+        "FunctionTransformer": _passthrough,
     }
     extractor = extractors.get(kind.__name__)
     return extractor(transformer, steps) if extractor else None
+
+
+def _passthrough(transformer: Any, steps: list[Step]) -> list[Step] | None:
+    return steps if transformer.func is None else None
 
 
 def _pipeline(pipeline: Any, steps: list[Step]) -> list[Step] | None:
@@ -167,10 +172,7 @@ def _one_hot(encoder: Any, steps: list[Step]) -> list[Step] | None:
 
 
 def _ordinal(encoder: Any, steps: list[Step]) -> list[Step] | None:
-    if (
-        getattr(encoder, "min_frequency", None) is not None
-        or getattr(encoder, "max_categories", None) is not None
-    ):
+    if getattr(encoder, "min_frequency", None) is not None or getattr(encoder, "max_categories", None) is not None:
         return None
     out: list[Step] = []
     for step, categories in zip(steps, encoder.categories_, strict=True):

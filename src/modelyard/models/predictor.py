@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from modelyard.models.decoder import Decoder, Row
 from modelyard.models.faults import NoFiniteScore, Untrusted
 from modelyard.models.frame import Array, Columns, DataWarning, Frame, model_input, to_columns
 from modelyard.models.info import ModelInfo, Traits, read_info
-from modelyard.models.loading import load_native, load_own, load_preprocess
+from modelyard.models.loading import known_traits, load_native, load_own, load_preprocess
 from modelyard.models.native import NativeEngine
 from modelyard.models.own import OwnModel, labels_of, one_column
 from modelyard.models.signature import Level, Signature
@@ -22,6 +23,7 @@ from modelyard.models.verification import Verification, read_verification
 
 OWN = "own"
 """Engine name of the model's own ``predict_proba`` or ``predict``."""
+_MISMATCH = "its native engine {!r} did not match the model's own code, which is a pickle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Predictor:
     ``predict`` functions only read the model. A user's callable or hook must itself be safe to call
     concurrently. Load after a fork, not before: the libraries' thread pools do not survive one.
 
+    Where a native engine is in use, the model's own code is not loaded, nor its library imported.
+
     Attributes:
         info: Description of the model.
         engine: Name of the engine in use.
@@ -81,7 +85,7 @@ class Predictor:
     ) -> None:
         self.info = info
         self.verification = verification
-        self.traits = own.traits if own is not None else info.traits
+        self.traits = own.traits if own is not None else known_traits(info)
         self._own = own
         self._native = native
         self._hook = preprocess
@@ -112,13 +116,12 @@ class Predictor:
         record = verification or read_verification(folder)
         hook = load_preprocess(info, trust=trust)
         refused = engine == OWN or (record is not None and not record.passed)
-        own = load_own(info, trust=trust) if trust or not info.needs_trust else None
+        own = load_own(info, trust=trust) if info.flavor in {"xgboost", "onnx"} else None
         found = None if refused else load_native(info, own)
-        if own is None and found is None:
-            reason = "it is a pickle, and loading it runs code"
-            if record is not None and not record.passed:
-                reason += f"; its native engine {record.engine!r} did not match the model's own code"
-            raise Untrusted(info.data_file, flavor=info.flavor, reason=reason)
+        if found is None and own is None:
+            if info.needs_trust and not trust and record is not None and not record.passed:
+                raise Untrusted(info.data_file, flavor=info.flavor, reason=_MISMATCH.format(record.engine))
+            own = load_own(info, trust=trust)
         return Predictor(info, own=own, native=found, preprocess=hook, verification=record)
 
     @property
@@ -181,15 +184,13 @@ class Predictor:
             frame = Frame(to_columns(made), frame.rows) if inner is None else inner.columns(made, ignore=None)
             frame = replace(frame, warnings=(*warnings, *frame.warnings))
         if self._native is not None:
-            return self._finish(
-                self._native, self._native.encoder.columns(frame.columns), None, frame.warnings
-            )
+            return self._finish(self._native, self._native.encoder.columns(frame.columns), None, frame.warnings)
         return self._by_own(frame)
 
     def _finish(
         self, engine: NativeEngine, matrix: Array, decoder: Decoder | None, warnings: tuple[DataWarning, ...]
     ) -> PredictionBatch:
-        if decoder is not None and np.isnan(matrix).any():
+        if decoder is not None and decoder.strict and _has_nan(matrix):
             _refuse_nulls(decoder, engine, matrix)
         scores = one_column(engine.score(matrix), self.traits)
         self._check_finite(scores, engine.name)
@@ -210,9 +211,17 @@ class Predictor:
         return PredictionBatch(scores, own.traits, OWN, frame.warnings, find)
 
     def _check_finite(self, scores: npt.NDArray[np.float64], engine: str) -> None:
-        finite = np.isfinite(scores)
-        if not finite.all():
-            raise NoFiniteScore(row=int(np.argwhere(~finite)[0][0]), engine=engine)
+        # The sum of finite scores is finite (or overflows, and the exact look follows): one call for many.
+        if not math.isfinite(scores.item() if scores.size == 1 else scores.sum()):
+            finite = np.isfinite(scores)
+            if not finite.all():
+                raise NoFiniteScore(row=int(np.argwhere(~finite)[0][0]), engine=engine)
+
+
+def _has_nan(matrix: Array) -> bool:
+    # Squares are never negative, so infinities cannot cancel: their sum is NaN exactly if a value is.
+    flat = matrix.reshape(-1)
+    return math.isnan(flat.dot(flat))
 
 
 def _refuse_nulls(decoder: Decoder, engine: NativeEngine, matrix: Array) -> None:

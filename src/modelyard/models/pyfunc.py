@@ -27,9 +27,7 @@ def cloudpickle() -> Any:
     try:
         import cloudpickle as module  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise MissingExtra(
-            "cloudpickle", extra="sklearn", purpose="Saving a Python object as a model"
-        ) from error
+        raise MissingExtra("cloudpickle", extra="sklearn", purpose="Saving a Python object as a model") from error
     return module
 
 

@@ -84,7 +84,7 @@ def save_model(
 
     Args:
         model: scikit-learn estimator or pipeline, LightGBM or XGBoost booster or wrapper, ONNX
-            (``ModelProto``, bytes or path), or any callable or object with ``predict`` that takes a pandas frame.
+            (``ModelProto``, bytes or path), or any callable or object with ``predict`` that takes a frame.
         folder: Absent or empty.
         data: Inputs of training (a sample will do), from which the signature is read; columns that the model
             does not use (the label, a key) are left out if the model knows its columns. With ``preprocess``,
@@ -105,9 +105,7 @@ def save_model(
         MissingExtra: If a library is absent.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise Conflict(
-            f"The folder {folder.name!r} is not empty; a model is saved into a new one.", folder=folder.name
-        )
+        raise Conflict(f"The folder {folder.name!r} is not empty; a model is saved into a new one.", folder=folder.name)
     flavor = flavor_of(model)
     rows = data if data is not None else input_example
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,18 +159,12 @@ def _class_name(model: object) -> str:
 
 def _write_model(model: Any, folder: Path, flavor: Flavor) -> _Saved:
     if flavor == "onnx":
-        content = (
-            model if isinstance(model, bytes) else model.read_bytes() if isinstance(model, Path) else None
-        )
+        content = model if isinstance(model, bytes) else model.read_bytes() if isinstance(model, Path) else None
         (folder / "model.onnx").write_bytes(model.SerializeToString() if content is None else content)
         return _Saved("model.onnx", False, ("numpy", "onnx", "onnxruntime", "pandas"))
     if flavor == "xgboost":
         model.save_model(str(folder / "model.ubj"))
-        packages = (
-            ("numpy", "xgboost")
-            if type(model).__name__ == "Booster"
-            else ("numpy", "scikit-learn", "xgboost")
-        )
+        packages = ("numpy", "xgboost") if type(model).__name__ == "Booster" else ("numpy", "scikit-learn", "xgboost")
         return _Saved("model.ubj", False, (*packages, "pandas"))
     if flavor == "lightgbm" and type(model).__name__ == "Booster":
         (folder / TREES_FILE).write_text(native.trees_text(model) or "", encoding="utf-8")
@@ -181,9 +173,7 @@ def _write_model(model: Any, folder: Path, flavor: Flavor) -> _Saved:
     name = "python_model.pkl" if flavor == "python" else "model.pkl"
     (folder / name).write_bytes(content)
     needed = {"sklearn": ("scikit-learn",), "lightgbm": ("lightgbm", "scikit-learn")}.get(flavor, ())
-    return _Saved(
-        name, True, tuple(dict.fromkeys((*needed, "cloudpickle", "numpy", "pandas", *packages_in(content))))
-    )
+    return _Saved(name, True, tuple(dict.fromkeys((*needed, "cloudpickle", "numpy", "pandas", *packages_in(content)))))
 
 
 def _signatures(
@@ -238,10 +228,7 @@ def _numbers_only(model: Any, names: tuple[str, ...]) -> Signature | None:
         return None
     nullable = final is not None and final.trees is not None
     return Signature(
-        tuple(
-            ColumnSpec(name, "double", required=not nullable, nullable=nullable, dtype="float64")
-            for name in names
-        )
+        tuple(ColumnSpec(name, "double", required=not nullable, nullable=nullable, dtype="float64") for name in names)
     )
 
 

@@ -193,9 +193,7 @@ class Signature:
             return None
         columns = tuple(_from_spec(spec, str(spec["name"])) for spec in inputs)
         results = tuple(
-            _from_spec(spec, str(spec.get("name", "prediction")))
-            for spec in outputs
-            if spec.get("type") in TYPES
+            _from_spec(spec, str(spec.get("name", "prediction"))) for spec in outputs if spec.get("type") in TYPES
         )
         return Signature(columns, results)
 

@@ -61,9 +61,7 @@ class Verification:
         try:
             return Verification(**{name: document[name] for name in Verification.__slots__})
         except (KeyError, TypeError) as error:
-            raise BadModelFolder(
-                f"the verification record is damaged ({error})", file=VERIFICATION_FILE
-            ) from error
+            raise BadModelFolder(f"the verification record is damaged ({error})", file=VERIFICATION_FILE) from error
 
     @property
     def stale(self) -> bool:
@@ -125,9 +123,7 @@ def rows_digest(columns: Columns) -> str:
     for name, values in columns.items():
         total.update(f"{len(name)}:{name}:{values.dtype.str}:".encode())
         total.update(
-            repr(values.tolist()).encode()
-            if values.dtype == object
-            else np.ascontiguousarray(values).tobytes()
+            repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
         )
     return total.hexdigest()
 
@@ -153,7 +149,5 @@ def read_verification(folder: Path) -> Verification | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BadModelFolder(
-            f"the verification record is no JSON ({error})", file=VERIFICATION_FILE
-        ) from error
+        raise BadModelFolder(f"the verification record is no JSON ({error})", file=VERIFICATION_FILE) from error
     return Verification.from_json(document if isinstance(document, dict) else {})

@@ -38,9 +38,7 @@ class Aliases(Versions):
                 after={"alias": alias, "version": current.number},
             )
 
-    def remove_alias(
-        self, model: str, alias: str, *, actor: Actor, project: str = DEFAULT_PROJECT
-    ) -> None:
+    def remove_alias(self, model: str, alias: str, *, actor: Actor, project: str = DEFAULT_PROJECT) -> None:
         """Let an alias name nothing any more.
 
         Raises:
@@ -68,16 +66,12 @@ class Aliases(Versions):
         with self.database.reading() as connection:
             return {row.alias: row.number for row in connection.execute(query.order_by(table.c.alias))}
 
-    def alias_history(
-        self, model: str, *, project: str = DEFAULT_PROJECT, limit: int = MAX_PAGE
-    ) -> list[AliasChange]:
+    def alias_history(self, model: str, *, project: str = DEFAULT_PROJECT, limit: int = MAX_PAGE) -> list[AliasChange]:
         """Return every change of a model's aliases, newest first."""
         with self.database.reading() as connection:
             return store.alias_history(connection, project, model, limit=min(limit, MAX_PAGE))
 
     def _number(self, connection: sa.Connection, model: str, alias: str, project: str) -> int | None:
-        condition = sa.and_(
-            store.of_model(store.aliases, project, model), store.aliases.c.alias == alias
-        )
+        condition = sa.and_(store.of_model(store.aliases, project, model), store.aliases.c.alias == alias)
         found: int | None = connection.execute(sa.select(store.aliases.c.number).where(condition)).scalar()
         return found

@@ -203,9 +203,7 @@ class Approvals(Parts):
         settled = []
         for approval_id in ids:
             with self.database.transaction() as tx:
-                found = store.approvals_where(
-                    tx.connection, sa.and_(table.id == approval_id, due), limit=1, lock=True
-                )
+                found = store.approvals_where(tx.connection, sa.and_(table.id == approval_id, due), limit=1, lock=True)
                 if not found:
                     continue
                 waiting = found[0].status == "requested"
@@ -215,9 +213,7 @@ class Approvals(Parts):
                 settled.append(self._settle(tx, found[0], status, actor=actor, reason=reason))
         return settled
 
-    def _vote(
-        self, approval_id: str, granted: bool, *, actor: Actor, digest: str | None, comment: str
-    ) -> Approval:
+    def _vote(self, approval_id: str, granted: bool, *, actor: Actor, digest: str | None, comment: str) -> Approval:
         check_text("comment", comment, limit=_MAX_NOTE)
         with self.database.transaction() as tx:
             approval = self._locked(tx, approval_id)

@@ -72,9 +72,7 @@ class Decisions(Parts):
                 decided_at=self._clock.now(),
                 valid_until=valid_until,
             )
-            fields = {
-                name: getattr(decision, name) for name in StandingDecision.__slots__ if name != "version"
-            }
+            fields = {name: getattr(decision, name) for name in StandingDecision.__slots__ if name != "version"}
             tx.upsert(store.decisions, {**store.key_of(version), **fields})
             self._record(
                 tx,
@@ -130,9 +128,7 @@ class Decisions(Parts):
         Raises:
             NotFound: If there is none.
         """
-        condition = sa.and_(
-            store.of_model(store.demands, project, model), store.demands.c.action == action
-        )
+        condition = sa.and_(store.of_model(store.demands, project, model), store.demands.c.action == action)
         with self.database.transaction() as tx:
             if tx.execute(sa.delete(store.demands).where(condition)).rowcount == 0:
                 raise NotFound("demand", f"{model}: {action}")
@@ -145,9 +141,7 @@ class Decisions(Parts):
                 before={"action": action},
             )
 
-    def permits(
-        self, version: VersionLike, action: str, *, tx: Transaction | None = None
-    ) -> Permission:
+    def permits(self, version: VersionLike, action: str, *, tx: Transaction | None = None) -> Permission:
         """Say whether an action may happen to a version now.
 
         A valid decision on the version's content is the answer. Without one the answer is yes if nobody demands

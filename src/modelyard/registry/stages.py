@@ -37,9 +37,7 @@ class Stages(Decisions):
     request (event ``stage.requested``) that deployment acts on.
     """
 
-    def move_stage(
-        self, version: VersionLike, stage: str, *, actor: Actor, reason: str = ""
-    ) -> Version | StageRequest:
+    def move_stage(self, version: VersionLike, stage: str, *, actor: Actor, reason: str = "") -> Version | StageRequest:
         """Move a version by hand, or ask for the rollout that moves it.
 
         Returns:
@@ -59,9 +57,7 @@ class Stages(Decisions):
             refusal = self._refusal(tx, before, target, check)
             if refusal is not None:
                 data = {"stage": target, "reason": refusal, "evidence": _evidence(check)}
-                self._record(
-                    tx, "stage.refused", before.subject, actor=actor, project=before.project, data=data
-                )
+                self._record(tx, "stage.refused", before.subject, actor=actor, project=before.project, data=data)
             elif "production" in {target, before.stage} and (endpoint := self._endpoint(tx, before)):
                 return self._request(tx, before, target, endpoint, actor=actor, reason=reason)
             else:
@@ -100,20 +96,14 @@ class Stages(Decisions):
             self._move(tx, before, target, actor=actor, reason=reason, evidence=evidence, via=via_rollout)
         return self._version(tx, version)
 
-    def declare_endpoint(
-        self, tx: Transaction, model: str, endpoint: str, *, project: str = DEFAULT_PROJECT
-    ) -> None:
+    def declare_endpoint(self, tx: Transaction, model: str, endpoint: str, *, project: str = DEFAULT_PROJECT) -> None:
         """Say, in deployment's transaction, that an endpoint serves a model."""
         self._model(tx, model, project)
         tx.insert_if_absent(store.endpoints, {"project": project, "model": model, "endpoint": endpoint})
 
-    def withdraw_endpoint(
-        self, tx: Transaction, model: str, endpoint: str, *, project: str = DEFAULT_PROJECT
-    ) -> None:
+    def withdraw_endpoint(self, tx: Transaction, model: str, endpoint: str, *, project: str = DEFAULT_PROJECT) -> None:
         """Say, in deployment's transaction, that an endpoint no longer serves a model."""
-        condition = sa.and_(
-            store.of_model(store.endpoints, project, model), store.endpoints.c.endpoint == endpoint
-        )
+        condition = sa.and_(store.of_model(store.endpoints, project, model), store.endpoints.c.endpoint == endpoint)
         tx.execute(sa.delete(store.endpoints).where(condition))
 
     def stage_history(self, version: VersionLike) -> list[StageChange]:
@@ -122,9 +112,7 @@ class Stages(Decisions):
         with self.database.reading() as connection:
             return store.stage_history(connection, condition, limit=MAX_PAGE)
 
-    def production_at(
-        self, model: str, time: datetime, *, project: str = DEFAULT_PROJECT
-    ) -> StageChange | None:
+    def production_at(self, model: str, time: datetime, *, project: str = DEFAULT_PROJECT) -> StageChange | None:
         """Return the move that had brought a version into production at a time; None if none was there.
 
         It answers who, when, why and by which rollout, for versions deleted since too.
@@ -164,9 +152,7 @@ class Stages(Decisions):
             )
             return rule
 
-    def remove_promotion_rule(
-        self, model: str, stage: str, *, actor: Actor, project: str = DEFAULT_PROJECT
-    ) -> None:
+    def remove_promotion_rule(self, model: str, stage: str, *, actor: Actor, project: str = DEFAULT_PROJECT) -> None:
         """Demand nothing any more of versions that enter a stage.
 
         Raises:
@@ -178,9 +164,7 @@ class Stages(Decisions):
             before = self._rule(tx.connection, model, target, project=project)
             if before is None:
                 raise NotFound(f"promotion rule of {model}", target)
-            condition = sa.and_(
-                store.of_model(store.rules, project, model), store.rules.c.stage == target
-            )
+            condition = sa.and_(store.of_model(store.rules, project, model), store.rules.c.stage == target)
             tx.execute(sa.delete(store.rules).where(condition))
             self._record(
                 tx,
@@ -211,16 +195,12 @@ class Stages(Decisions):
             return None
         return check_rule(rule.text, version, _in_production(connection, version))
 
-    def _rule(
-        self, connection: sa.Connection, model: str, stage: Stage, *, project: str
-    ) -> PromotionRule | None:
+    def _rule(self, connection: sa.Connection, model: str, stage: Stage, *, project: str) -> PromotionRule | None:
         condition = sa.and_(store.of_model(store.rules, project, model), store.rules.c.stage == stage)
         row = connection.execute(sa.select(store.rules).where(condition)).one_or_none()
         return None if row is None else _as_rule(row)
 
-    def _refusal(
-        self, tx: Transaction, version: Version, stage: Stage, check: PromotionCheck | None
-    ) -> str | None:
+    def _refusal(self, tx: Transaction, version: Version, stage: Stage, check: PromotionCheck | None) -> str | None:
         if check is not None and not check.passed:
             reasons = [c["reason"] for c in check.evidence["clauses"] if c["outcome"] in {"false", "unknown"}]
             return f"the rule {check.rule!r} does not hold. " + " ".join(reasons)

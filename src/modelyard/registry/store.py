@@ -257,9 +257,7 @@ def key_of(version: VersionLike) -> dict[str, Any]:
     return {"project": version.project, "model": version.model, "number": version.number}
 
 
-def model_of(
-    connection: sa.Connection, project: str, name: str, *, lock: bool = False
-) -> RegisteredModel | None:
+def model_of(connection: sa.Connection, project: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
     """Return a model that is not deleted, holding its row until the end of the transaction if asked."""
     condition = sa.and_(models.c.project == project, models.c.name == name, models.c.deleted_at.is_(None))
     found = _models(connection, sa.select(models).where(condition), lock=lock)
@@ -272,9 +270,7 @@ def model_page(connection: sa.Connection, project: str, *, after: str, limit: in
     return _models(connection, sa.select(models).where(condition).order_by(models.c.name).limit(limit))
 
 
-def _models(
-    connection: sa.Connection, query: sa.Select[Any], *, lock: bool = False
-) -> list[RegisteredModel]:
+def _models(connection: sa.Connection, query: sa.Select[Any], *, lock: bool = False) -> list[RegisteredModel]:
     rows = [dict(row._mapping) for row in connection.execute(query.with_for_update() if lock else query)]
     if not rows:
         return []
@@ -345,9 +341,7 @@ def _among(project: str, rows: Sequence[Mapping[str, Any]]) -> Any:
         by_model.setdefault(row["model"], []).append(row["number"])
 
     def condition(table: sa.Table) -> sa.ColumnElement[bool]:
-        parts = [
-            sa.and_(table.c.model == model, table.c.number.in_(numbers)) for model, numbers in by_model.items()
-        ]
+        parts = [sa.and_(table.c.model == model, table.c.number.in_(numbers)) for model, numbers in by_model.items()]
         return sa.and_(table.c.project == project, sa.or_(*parts))
 
     return condition
@@ -389,9 +383,7 @@ def set_metrics(tx: Transaction, version: VersionLike, values: Mapping[str, floa
         tx.upsert(metrics, {**key_of(version), "key": key, "value": number})
 
 
-def stage_history(
-    connection: sa.Connection, *conditions: sa.ColumnElement[bool], limit: int
-) -> list[StageChange]:
+def stage_history(connection: sa.Connection, *conditions: sa.ColumnElement[bool], limit: int) -> list[StageChange]:
     """Return moves between stages, newest first by sequence."""
     hidden = {"id", "project"}
     columns = [column for column in stage_changes.c if column.name not in hidden]
@@ -446,9 +438,7 @@ def demanded(connection: sa.Connection, project: str, model: str, action: str) -
     return [str(row.demanded_by) for row in connection.execute(query)]
 
 
-def edges_at(
-    connection: sa.Connection, project: str, subjects: Sequence[str], *, end: str, limit: int
-) -> list[Edge]:
+def edges_at(connection: sa.Connection, project: str, subjects: Sequence[str], *, end: str, limit: int) -> list[Edge]:
     """Return edges whose ``end`` (``source`` or ``target``) is one of the subjects."""
     columns = (edges.c.source, edges.c.target, edges.c.relation, edges.c.at)
     query = sa.select(*columns).where(edges.c.project == project, edges.c[end].in_(subjects))

@@ -171,9 +171,7 @@ class Versions(Catalog, LineageGraph):
     def versions_of_run(self, run_id: str) -> list[Version]:
         """Return the versions that came from a run."""
         with self.database.reading() as connection:
-            return store.versions_where(
-                connection, store.versions.c.run_id == run_id, limit=limits.MAX_PAGE
-            )
+            return store.versions_where(connection, store.versions.c.run_id == run_id, limit=limits.MAX_PAGE)
 
     def resolve(self, reference: str, *, project: str = DEFAULT_PROJECT) -> Version:
         """Return the version that a reference names.
@@ -234,9 +232,7 @@ class Versions(Catalog, LineageGraph):
             if description is not None:
                 change["description"] = check_text("description", description, limit=limits.MAX_DESCRIPTION)
             store.set_version(tx, version, **change)
-            write_tags(
-                tx, store.version_tags, store.key_of(version), set_to=tags or {}, remove=remove_tags
-            )
+            write_tags(tx, store.version_tags, store.key_of(version), set_to=tags or {}, remove=remove_tags)
             after = self._version(tx, version)
             self._record(
                 tx,
@@ -249,9 +245,7 @@ class Versions(Catalog, LineageGraph):
             )
             return after
 
-    def log_version_metrics(
-        self, version: VersionLike, metrics: Mapping[str, float], *, actor: Actor
-    ) -> Version:
+    def log_version_metrics(self, version: VersionLike, metrics: Mapping[str, float], *, actor: Actor) -> Version:
         """Add measured metrics to a version; one measured again is replaced, and the log keeps both values.
 
         Raises:
@@ -308,8 +302,7 @@ class Versions(Catalog, LineageGraph):
         tx.execute(sa.insert(store.versions).values(**row))
         key = store.key_of(version)
         rows = [
-            {**key, "path": file.path, "digest": file.digest, "size_bytes": file.size_bytes}
-            for file in version.files
+            {**key, "path": file.path, "digest": file.digest, "size_bytes": file.size_bytes} for file in version.files
         ]
         tx.execute(sa.insert(store.files), rows)
         store.set_metrics(tx, version, version.metrics)
@@ -394,9 +387,7 @@ class Versions(Catalog, LineageGraph):
         tx.execute(sa.insert(store.alias_changes).values(**change))
 
     def _aliased(self, model: str, alias: str, project: str) -> int | None:
-        condition = sa.and_(
-            store.of_model(store.aliases, project, model), store.aliases.c.alias == alias
-        )
+        condition = sa.and_(store.of_model(store.aliases, project, model), store.aliases.c.alias == alias)
         with self.database.reading() as connection:
             found: int | None = connection.execute(sa.select(store.aliases.c.number).where(condition)).scalar()
         return found

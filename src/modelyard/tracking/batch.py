@@ -18,7 +18,7 @@ from modelyard.tracking import model
 from modelyard.tracking.keys import check_text, clean_name, relative_key
 from modelyard.tracking.model import Artifact, DatasetInput, RunStatus
 
-_INT64 = range(-(1 << 63), 1 << 63)
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,12 @@ def _check_points(key: str, points: Points) -> None:
     lengths = {len(points.steps), len(points.times_us), len(points.values)}
     if len(lengths) != 1 or 0 in lengths:
         raise Invalid(f"Metric {key!r} needs steps, times and values of one length above 0.", key=key)
-    if not all(number in _INT64 for column in (points.steps, points.times_us) for number in column):
+    if not all(map(_is_int64, [*points.steps, *points.times_us])):
         raise Invalid(f"Metric {key!r} has a step or time that is not a 64-bit integer.", key=key)
+
+
+def _is_int64(number: object) -> bool:
+    return isinstance(number, int) and _INT64_MIN <= number <= _INT64_MAX
 
 
 def _check_texts(kind: str, texts: Mapping[str, str], *, limit: int) -> None:

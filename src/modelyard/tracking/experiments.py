@@ -136,9 +136,9 @@ class Experiments(Parts):
         found = store.experiment_of(tx.connection, _named(project, name))
         if found is None:
             # On PostgreSQL another client may have created it since: then it is there to be read now.
-            found = self._create_experiment(
-                tx, name, actor=actor, project=project
-            ) or store.experiment_of(tx.connection, _named(project, name))
+            found = self._create_experiment(tx, name, actor=actor, project=project) or store.experiment_of(
+                tx.connection, _named(project, name)
+            )
         if found is None or found.lifecycle_stage != "active":
             raise Conflict(f"Experiment {name!r} is in the bin. Restore it or choose another name.", name=name)
         return found
@@ -187,9 +187,7 @@ def _checked(name: str) -> str:
     return clean_name("experiment name", name, limit=model.MAX_EXPERIMENT_NAME)
 
 
-def _write_tags(
-    tx: Transaction, experiment_id: str, tags: Mapping[str, str], *, remove: Iterable[str] = ()
-) -> None:
+def _write_tags(tx: Transaction, experiment_id: str, tags: Mapping[str, str], *, remove: Iterable[str] = ()) -> None:
     table = store.experiment_tags
     for key, value in tags.items():
         clean_name("tag name", key, limit=model.MAX_ENTITY_KEY)

@@ -123,7 +123,8 @@ class RunRecorder:
         """
         try:
             step = self._step if step is None else index(step)
-            self._step = step + 1
+            if step >= self._step:
+                self._step = step + 1
             values = {key: float(value) for key, value in metrics.items()}
         except (TypeError, ValueError, AttributeError):
             step, values = self._salvaged(metrics, step)
@@ -131,6 +132,10 @@ class RunRecorder:
         queue.append((step, self._now_us(), values))
         if len(queue) >= self._mark:
             self._press()
+
+    def log_at(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log values at a step of their own, such as a booster's round, without moving the next step."""
+        self._put((step, self._now_us(), {key: float(value) for key, value in metrics.items()}))
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters; a long value is cut to what can be stored."""
@@ -328,7 +333,7 @@ class RunRecorder:
         """Keep what can be logged of a call with something in it that cannot."""
         if not isinstance(step, int):
             step = int(step) if isinstance(step, float) and step.is_integer() else self._step
-            self._step = step + 1
+            self._step = max(self._step, step + 1)
         values: dict[str, float] = {}
         for key, value in metrics.items() if isinstance(metrics, Mapping) else ():
             try:

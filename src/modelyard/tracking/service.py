@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from modelyard.errors import Conflict, Invalid, ModelyardError, NotFound
 from modelyard.events import DEFAULT_PROJECT, Actor, canonical
 from modelyard.storage import Transaction
+from modelyard.storage.series import points
 from modelyard.tracking import model, store
 from modelyard.tracking.artifacts import Artifacts
 from modelyard.tracking.batch import Batch, Ending, Start, check, check_dataset
@@ -31,6 +33,9 @@ from modelyard.tracking.model import (
 )
 from modelyard.tracking.summary import from_us, merge, summarise, to_us
 from modelyard.tracking.transport import Transport
+
+# Points of one metric that are merged when its run ends; more would hold the writer up.
+_SETTLED_AT_END = 20_000
 
 
 class Tracking(Experiments, Artifacts):
@@ -127,9 +132,7 @@ class Tracking(Experiments, Artifacts):
         checked = [check_dataset(dataset) for dataset in inputs]
         self.log_batch(Batch(self._new_id(), run_id, inputs=checked), actor=actor)
 
-    def set_status(
-        self, run_id: str, status: RunStatus, *, actor: Actor, error: str | None = None
-    ) -> Run:
+    def set_status(self, run_id: str, status: RunStatus, *, actor: Actor, error: str | None = None) -> Run:
         """Move a run to another status; ``finished``, ``failed`` and ``killed`` end it.
 
         Raises:
@@ -186,15 +189,40 @@ class Tracking(Experiments, Artifacts):
             )
 
     def metric_history(
-        self, run_id: str, key: str, *, start_step: int | None = None, limit: int = model.MAX_HISTORY_PAGE
+        self,
+        run_id: str,
+        key: str,
+        *,
+        start_step: int | None = None,
+        offset: int = 0,
+        limit: int = model.MAX_HISTORY_PAGE,
     ) -> list[MetricPoint]:
-        """Return at most ``limit`` points of a metric in the order of their steps, from ``start_step`` on."""
-        limit = min(limit, model.MAX_HISTORY_PAGE)
-        steps, times, values = self._series.read(series_id(run_id, key), start_step=start_step, limit=limit)
-        return [
-            MetricPoint(int(step), from_us(int(time)), float(value))
-            for step, time, value in zip(steps, times, values, strict=True)
-        ]
+        """Return at most ``limit`` points of a metric in the order of their steps.
+
+        Args:
+            run_id: The run; an unknown one has no points.
+            key: Name of the metric.
+            start_step: Smallest step.
+            offset: Points to skip from there; pages a metric that logs everything at one step.
+            limit: Most points.
+        """
+        found = self._series.read(
+            series_id(run_id, key), start_step=start_step, offset=offset, limit=min(limit, model.MAX_HISTORY_PAGE)
+        )
+        columns = (found.steps.tolist(), found.times.tolist(), found.values.tolist())
+        return [MetricPoint(step, from_us(time), value) for step, time, value in zip(*columns, strict=True)]
+
+    def compact_histories(self, *, limit: int = 100) -> int:
+        """Merge the small chunks of metric histories that have many; for a scheduled upkeep.
+
+        Returns:
+            How many histories were looked at; call again while it is ``limit``.
+        """
+        due = self._series.due(limit=limit)
+        for each in due:
+            with suppress(Conflict), self.database.transaction() as tx:
+                self._series.compact(tx, each)
+        return len(due)
 
     def list_runs(
         self,
@@ -289,11 +317,11 @@ class Tracking(Experiments, Artifacts):
         keys = list(batch.metrics)
         where = sa.and_(table.run_id == batch.run_id, table.key.in_(keys))
         known = store.summaries(tx.connection, where).get(batch.run_id, {}) if keys else {}
-        for key, points in batch.metrics.items():
-            self._series.append(
-                tx, series_id(batch.run_id, key), points.steps, points.times_us, points.values
-            )
-            store.set_summary(tx, batch.run_id, merge(known.get(key), summarise(key, points)))
+        histories = []
+        for key, new in batch.metrics.items():
+            histories.append((series_id(batch.run_id, key), points(new.steps, new.times_us, new.values)))
+            store.set_summary(tx, batch.run_id, merge(known.get(key), summarise(key, new)))
+        self._series.append_many(tx, histories)
 
     def _close(self, tx: Transaction, run: Run, batch: Batch, *, actor: Actor) -> None:
         """Write the run's end, or say in the log that an ended run has got more data."""
@@ -321,6 +349,16 @@ class Tracking(Experiments, Artifacts):
             after=facts(after),
             data={"counts": store.counts(tx.connection, run.id), "digest": _seal(tx, run.id)},
         )
+        tx.after_commit.append(lambda: self._settle_histories(run.id))
+
+    def _settle_histories(self, run_id: str) -> None:
+        """Merge the small chunks of an ended run; what is large or contended waits for ``compact_histories``."""
+        with self.database.reading() as connection:
+            found = store.summaries(connection, store.metrics.c.run_id == run_id).get(run_id, {})
+        small = [key for key, each in found.items() if 1 < each.count <= _SETTLED_AT_END]
+        with suppress(Conflict), self.database.transaction() as tx:
+            for key in small:
+                self._series.compact(tx, series_id(run_id, key), finished=True)
 
     def _change(self, run_id: str, kind: str, *, actor: Actor, **values: object) -> Run:
         with self.database.transaction() as tx:
@@ -342,8 +380,8 @@ class Tracking(Experiments, Artifacts):
 
 
 def series_id(run_id: str, key: str) -> str:
-    """Return the name of a metric's history in the series store."""
-    return f"{run_id}/{key}"
+    """Return the name of a metric's history in the series store: 32 hex digits, however long the key is."""
+    return hashlib.blake2b(f"{run_id}/{key}".encode(), digest_size=16).hexdigest()
 
 
 def default_name(run_id: str) -> str:

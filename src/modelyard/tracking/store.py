@@ -169,9 +169,7 @@ def run_page(
     if before is not None:
         # Bound by the start alone first: SQLite and PostgreSQL both seek the index on it.
         at, run_id = before
-        query = query.where(
-            runs.c.started_at <= at, sa.or_(runs.c.started_at < at, runs.c.id < run_id)
-        )
+        query = query.where(runs.c.started_at <= at, sa.or_(runs.c.started_at < at, runs.c.id < run_id))
     query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     return [Run(**row._mapping) for row in connection.execute(query)]
 
@@ -206,10 +204,7 @@ def params_of(connection: sa.Connection, run_id: str, keys: Iterable[str]) -> di
 
 def add_params(tx: Transaction, run_id: str, values: Mapping[str, str]) -> None:
     """Insert parameters that the run does not have yet."""
-    rows = [
-        {"run_id": run_id, "key": key, "value": value, "number": as_number(value)}
-        for key, value in values.items()
-    ]
+    rows = [{"run_id": run_id, "key": key, "value": value, "number": as_number(value)} for key, value in values.items()]
     if rows:
         tx.execute(sa.insert(params), rows)
 
@@ -220,9 +215,7 @@ def set_tags(tx: Transaction, run_id: str, values: Mapping[str, str]) -> None:
         tx.upsert(tags, {"run_id": run_id, "key": key, "value": value})
 
 
-def summaries(
-    connection: sa.Connection, where: sa.ColumnElement[bool]
-) -> dict[str, dict[str, MetricSummary]]:
+def summaries(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, dict[str, MetricSummary]]:
     """Return metric summaries by run and key."""
     found: dict[str, dict[str, MetricSummary]] = {}
     for row in connection.execute(sa.select(metrics).where(where)):
@@ -248,9 +241,7 @@ def add_input(tx: Transaction, run: Run, dataset: DatasetInput, *, dataset_id: s
     tx.insert_if_absent(datasets, {"id": dataset_id, "project": run.project, **own})
     key = (datasets.c.project, datasets.c.name, datasets.c.digest)
     stored = tx.execute(
-        sa.select(datasets.c.id).where(
-            sa.tuple_(*key) == sa.tuple_(run.project, dataset.name, dataset.digest)
-        )
+        sa.select(datasets.c.id).where(sa.tuple_(*key) == sa.tuple_(run.project, dataset.name, dataset.digest))
     ).scalar_one()
     row = {"run_id": run.id, "dataset_id": stored, "context": dataset.context, "tags": dataset.tags}
     tx.upsert(dataset_inputs, row)
@@ -271,9 +262,7 @@ def inputs_of(connection: sa.Connection, run_ids: Sequence[str]) -> dict[str, li
     return found
 
 
-def artifacts_of(
-    connection: sa.Connection, run_id: str, *, below: str, after: str, limit: int
-) -> list[Artifact]:
+def artifacts_of(connection: sa.Connection, run_id: str, *, below: str, after: str, limit: int) -> list[Artifact]:
     """Return a run's artifacts whose path starts with ``below``, in the order of their paths."""
     columns = (artifacts.c.path, artifacts.c.digest, artifacts.c.size_bytes)
     query = sa.select(*columns).where(artifacts.c.run_id == run_id, artifacts.c.path > after)

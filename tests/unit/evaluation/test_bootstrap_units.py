@@ -39,9 +39,7 @@ def test_cells_resample_like_their_rows():
     cells = np.array([[0.0], [1.0], [5.0]])
     counts = np.array([30, 50, 20])
     by_cell = bootstrap.mean_draws(cells, Units.of_cells(counts), rng=rng(), draws=20_000)[:, 0]
-    by_row = bootstrap.mean_draws(
-        np.repeat(cells, counts, axis=0), Units.of_rows(100), rng=rng(), draws=20_000
-    )
+    by_row = bootstrap.mean_draws(np.repeat(cells, counts, axis=0), Units.of_rows(100), rng=rng(), draws=20_000)
     assert by_cell.mean() == pytest.approx(1.5, abs=0.01)
     assert by_cell.std() == pytest.approx(by_row.std(), rel=0.03)
 

@@ -70,9 +70,7 @@ def test_multiclass_metrics_equal_sklearn():
 
 def test_macro_f1_of_labels_alone_counts_only_classes_that_occur():
     y, label = ["a", "b", "a", "c"], ["a", "a", "a", "c"]
-    found = evaluate(
-        y, label, task="multiclass", classes=["a", "b", "c", "never"], rng=np.random.default_rng(0)
-    )
+    found = evaluate(y, label, task="multiclass", classes=["a", "b", "c", "never"], rng=np.random.default_rng(0))
     assert found["macro_f1"].value == pytest.approx(skm.f1_score(y, label, average="macro", zero_division=0))
     assert found["log_loss"].value is None
     assert "no probabilities" in found["log_loss"].reason
@@ -104,9 +102,7 @@ def test_two_columns_and_class_names_mean_the_same_as_scores():
     names = np.where(y == 1, "left", "stayed")
     both = np.column_stack([1 - p, p])
     plain = values(y, p, "binary")
-    named = evaluate(
-        names, both, task="binary", classes=["stayed", "left"], rng=np.random.default_rng(0), draws=50
-    )
+    named = evaluate(names, both, task="binary", classes=["stayed", "left"], rng=np.random.default_rng(0), draws=50)
     assert {name: estimate.value for name, estimate in named.items()} == pytest.approx(plain)
 
 

@@ -51,9 +51,7 @@ def test_delong_equals_the_pairwise_definition(digits):
     z = paired.difference / paired.se
     assert paired.p_greater == pytest.approx(stats.norm.sf(z))
     assert paired.p_less == pytest.approx(stats.norm.cdf(z))
-    assert paired.bounds(confidence=0.9) == pytest.approx(
-        stats.norm.interval(0.9, paired.difference, paired.se)
-    )
+    assert paired.bounds(confidence=0.9) == pytest.approx(stats.norm.interval(0.9, paired.difference, paired.se))
 
 
 def test_single_rows_as_clusters_change_little_and_repeats_widen():
@@ -154,8 +152,6 @@ def test_blocks_and_clusters_reach_the_bootstrap():
 
 def test_a_metric_without_any_finite_draw_is_refused():
     with pytest.raises(Invalid, match="not finite"):
-        bootstrap_means(
-            np.ones((3, 1)), np.ones((3, 1)), lambda m: m[..., 0] * np.nan, rng=np.random.default_rng(0)
-        )
+        bootstrap_means(np.ones((3, 1)), np.ones((3, 1)), lambda m: m[..., 0] * np.nan, rng=np.random.default_rng(0))
     with pytest.raises(Invalid, match="Shapes"):
         bootstrap_means(np.ones((3, 1)), np.ones((2, 1)), lambda m: m[..., 0], rng=np.random.default_rng(0))

@@ -22,9 +22,7 @@ def test_no_distribution_of_the_null_earns_evidence(tolerance, control_size):
     before = np.array([9.0, 0.0, 2.0, 1.0])
     factors = np.array(
         [
-            np.exp(
-                log_factors(np.array([[k]]), Q, tolerance=tolerance, control_size=control_size, before=before)
-            )
+            np.exp(log_factors(np.array([[k]]), Q, tolerance=tolerance, control_size=control_size, before=before))
             for k in range(4)
         ]
     ).ravel()
