@@ -83,9 +83,9 @@ def test_signal_is_named():
 @LINUX
 def test_time_limit_kills_a_deaf_child_and_what_it_started(tmp_path):
     pids = tmp_path / "pids"
-    with pytest.raises(ChildTimedOut, match=r"limit of 1\.5 s"):
-        run("hang", {"pids": str(pids)}, timeout_s=1.5)
-    assert all(gone(int(pid)) for pid in pids.read_text().split())
+    with pytest.raises(ChildTimedOut, match=r"limit of 4 s"):
+        run("hang", {"pids": str(pids)}, timeout_s=4)
+    until(lambda: all(gone(int(pid)) for pid in pids.read_text().split()))
 
 
 @LINUX
@@ -93,7 +93,7 @@ def test_stop_kills_child_and_grandchild(tmp_path):
     pids = tmp_path / "pids"
     with pytest.raises(Stopped, match="cancelled"):
         run("hang", {"pids": str(pids)}, stop=lambda: "cancelled" if pids.exists() else None)
-    assert all(gone(int(pid)) for pid in pids.read_text().split())
+    until(lambda: all(gone(int(pid)) for pid in pids.read_text().split()))
 
 
 @LINUX
