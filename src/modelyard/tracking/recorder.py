@@ -13,15 +13,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 
 from modelyard.errors import ModelyardError
 from modelyard.storage import NewId, ulid
 from modelyard.tracking import model
-from modelyard.tracking.batch import Batch, Ending, Points, Start
+from modelyard.tracking.batch import Batch, Ending, Start
+from modelyard.tracking.filling import Filling, Param, Record, Tag
 from modelyard.tracking.keys import relative_key
 from modelyard.tracking.model import Artifact, DatasetInput, RunStatus
 from modelyard.tracking.spool import Spool
@@ -97,7 +98,7 @@ class RunRecorder:
         self._now_us = now_us
         self._monotonic = monotonic
         self._max_wait_s = max_wait_s
-        self._queue: deque[_Record] = deque()
+        self._queue: deque[Record] = deque()
         self._unsent: deque[Batch] = deque()
         self._step = 0
         self._told: set[str] = set()
@@ -140,12 +141,12 @@ class RunRecorder:
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters; a long value is cut to what can be stored."""
         for key, value in params.items():
-            self._put(_Param(str(key), str(value)[: model.MAX_PARAM_VALUE]))
+            self._put(Param(str(key), str(value)[: model.MAX_PARAM_VALUE]))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; a long value is cut to what can be stored."""
         for key, value in tags.items():
-            self._put(_Tag(str(key), str(value)[: model.MAX_RUN_TAG_VALUE]))
+            self._put(Tag(str(key), str(value)[: model.MAX_RUN_TAG_VALUE]))
 
     def log_input(self, dataset: DatasetInput) -> None:
         """Log a dataset that the run has read."""
@@ -218,7 +219,7 @@ class RunRecorder:
                     # The thread has to live: without it a full queue would hold training up.
                     logger.exception("Modelyard could not send a part of run %s.", self.run_id)
 
-    def _put(self, record: _Record) -> None:
+    def _put(self, record: Record) -> None:
         self._queue.append(record)
         if len(self._queue) >= self._mark:
             self._press()
@@ -261,7 +262,7 @@ class RunRecorder:
 
     def _collect(self) -> Batch:
         """Take records off the queue until a batch is full."""
-        filling = _Filling(Batch(self._new_id(), self.run_id))
+        filling = Filling(Batch(self._new_id(), self.run_id))
         while self._queue:
             record = self._queue.popleft()
             if not filling.take(record):
@@ -341,91 +342,6 @@ class RunRecorder:
             except (TypeError, ValueError):
                 self._tell_once(f"number {key}", f"Metric {key!r} is not a number; it is not logged.")
         return step, values
-
-
-@dataclass(frozen=True, slots=True)
-class _Param:
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    key: str
-    value: str
-
-
-_Metrics = tuple[int, int, dict[str, float]]
-_Record = _Metrics | _Param | _Tag | DatasetInput | Artifact | Start | Ending
-
-
-class _Filling:
-    """A batch while records are put into it."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self._entities = 0
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing has been put in yet."""
-        return self.batch == Batch(self.batch.id, self.batch.run_id)
-
-    def take(self, record: _Record) -> bool:
-        """Put a record in; False if there is no room for it or if it must not follow what is inside."""
-        batch = self.batch
-        if batch.ending is not None:
-            return False
-        match record:
-            case tuple():
-                return self._take_metrics(record)
-            case _Param(key, value):
-                return self._take_text(batch.params, key, value, limit=model.MAX_BATCH_PARAMS)
-            case _Tag(key, value):
-                return self._take_text(batch.tags, key, value, limit=model.MAX_BATCH_TAGS)
-            case DatasetInput():
-                batch.inputs.append(record)
-            case Artifact():
-                batch.artifacts.append(record)
-            case Start():
-                self.batch = replace(batch, start=record)
-            case Ending():
-                self.batch = replace(batch, ending=record)
-        return True
-
-    def rest(self, record: _Record) -> Iterator[_Record]:
-        """Yield a record that did not fit, in pieces that fit an empty batch."""
-        if not isinstance(record, tuple) or len(record[2]) <= model.MAX_BATCH_METRICS:
-            yield record
-            return
-        step, time_us, values = record
-        items = list(values.items())
-        for start in range(0, len(items), model.MAX_BATCH_METRICS):
-            yield step, time_us, dict(items[start : start + model.MAX_BATCH_METRICS])
-
-    def _take_metrics(self, record: _Metrics) -> bool:
-        step, time_us, values = record
-        if self._entities + len(values) > model.MAX_BATCH_ENTITIES:
-            return False
-        for name, value in values.items():
-            key = str(name)
-            points = self.batch.metrics.get(key)
-            if points is None:
-                points = self.batch.metrics[key] = Points([], [], [])
-            points.steps.append(step)
-            points.times_us.append(time_us)
-            points.values.append(value)
-        self._entities += len(values)
-        return True
-
-    def _take_text(self, texts: dict[str, str], key: str, value: str, *, limit: int) -> bool:
-        full = len(texts) >= limit or self._entities >= model.MAX_BATCH_ENTITIES
-        # A second value for a key goes into the next batch: there it wins (tag) or is refused (parameter).
-        if full or texts.get(key, value) != value:
-            return False
-        self._entities += key not in texts
-        texts[key] = value
-        return True
 
 
 _living: weakref.WeakSet[RunRecorder] = weakref.WeakSet()
