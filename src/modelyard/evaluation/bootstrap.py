@@ -27,7 +27,8 @@ The error of that limit is of order 1/sqrt(units), 0.7 %, below the Monte Carlo 
 replicates (2.2 % of a standard error's scale at the quantiles used).
 """
 
-_CHUNK_CELLS = 4_000_000
+_CHUNK_CELLS = 250_000
+"""Weights per chunk: 2 MB stays in the cache, twice as fast as 32 MB for rank metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,20 @@ def mean_draws(rows: FloatArray, units: Units, *, rng: np.random.Generator, draw
     if units.picks >= NORMAL_FROM and units.shares is None:
         sums = _normal_sums(totals, units.picks, rng, draws)
     else:
-        sums = np.concatenate([w @ totals for w in unit_weights(units, rng=rng, draws=draws)])
+        weights = unit_weights(units, rng=rng, draws=draws)
+        sums = np.concatenate([_weighted_sums(chunk, totals) for chunk in weights])
     return np.asarray(sums[:, :-1] / sums[:, -1:], dtype=np.float64)
+
+
+def _weighted_sums(weights: FloatArray, totals: FloatArray) -> FloatArray:
+    """Return weights (b, u) @ totals (u, k).
+
+    Narrow products go row by row on one thread: BLAS splits them over all cores and, on a busy machine,
+    spends 2-15 times the CPU of the product on waiting for them.
+    """
+    if totals.shape[1] > 8:
+        return weights @ totals
+    return np.asarray(np.einsum("bu,ku->bk", weights, np.ascontiguousarray(totals.T)), dtype=np.float64)
 
 
 def _normal_sums(totals: FloatArray, picks: int, rng: np.random.Generator, draws: int) -> FloatArray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.evaluation.estimate import FloatArray, normal_quantile, normal_tail, wilson
+from modelyard.evaluation.estimate import FloatArray, normal_quantile, student_quantile, student_tail, wilson
 from modelyard.evaluation.ranking import placements
 
 FEWEST_PER_CLASS = 50
@@ -24,6 +24,7 @@ class PairedAuc:
         challenger: AUC of the second model.
         difference: Challenger minus champion.
         se: Standard error of the difference; 0 if both rank alike.
+        df: Degrees of freedom of the reference distribution; infinite (normal) without clusters.
         p_greater: One-sided p-value of "the challenger is not better".
         p_less: One-sided p-value of "the challenger is not worse".
     """
@@ -32,12 +33,13 @@ class PairedAuc:
     challenger: float
     difference: float
     se: float
+    df: float
     p_greater: float
     p_less: float
 
     def bounds(self, *, confidence: float) -> tuple[float, float]:
         """Return the two-sided interval of the difference."""
-        half = normal_quantile(0.5 + confidence / 2) * self.se
+        half = student_quantile(0.5 + confidence / 2, self.df) * self.se
         return max(-1.0, self.difference - half), min(1.0, self.difference + half)
 
 
@@ -89,13 +91,15 @@ def delong_paired(
         champion: Shape (n,), scores of the first model.
         challenger: Shape (n,), scores of the second model.
         cluster: Shape (n,), the entity of each row where entities repeat. The variance is then
-            summed over clusters.
+            summed over clusters, and Student's distribution with one less than the clusters of the
+            rarer class replaces the normal.
 
     Returns:
         Both AUCs, their difference and one-sided p-values.
 
     Source:
         DeLong et al. (1988) by midranks (Sun & Xu 2014); clusters as Obuchowski (1997), Biometrics 53.
+        Deviation: Student's distribution for clusters; the normal promotes 5.6 % at 5 % with 100.
     """
     y = np.asarray(truth, dtype=np.float64)
     v10_old, v01_old = placements(y, np.asarray(champion, dtype=np.float64))
@@ -103,6 +107,7 @@ def delong_paired(
     old, new = float(v10_old.mean()), float(v10_new.mean())
     v10, v01 = v10_new - v10_old, v01_new - v01_old
     difference = new - old
+    df = inf
     if cluster is None:
         se = sqrt(_variance(v10) + _variance(v01))
     else:
@@ -112,11 +117,12 @@ def delong_paired(
         _, codes = np.unique(np.asarray(cluster).astype(str), return_inverse=True)
         totals = np.bincount(codes, weights=parts)
         se = sqrt(len(totals) / max(1, len(totals) - 1) * float((totals**2).sum()))
+        df = max(1, min(len(np.unique(codes[y == side])) for side in (0, 1)) - 1)
     if se == 0.0 and difference != 0.0:
         # Both orders are extreme and constant: one half row of the rarer class stands in.
         se = 0.5 / min(len(v10), len(v01))
     z = difference / se if se > 0 else 0.0
-    return PairedAuc(old, new, difference, se, normal_tail(z), normal_tail(-z))
+    return PairedAuc(old, new, difference, se, df, student_tail(z, df), student_tail(-z, df))
 
 
 def _variance(values: FloatArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erfc, sqrt
+from math import erfc, isinf, sqrt
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -67,6 +67,24 @@ def normal_quantile(probability: float) -> float:
 def normal_tail(z: float) -> float:
     """Return P(Z >= z) for a standard normal Z."""
     return erfc(z / sqrt(2)) / 2
+
+
+def student_tail(t: float, df: float) -> float:
+    """Return P(T >= t) for Student's T with ``df`` degrees of freedom; infinite ones mean normal."""
+    if isinf(df):
+        return normal_tail(t)
+    from scipy.special import stdtr  # noqa: PLC0415 (SciPy is slow to import)
+
+    return float(stdtr(df, -t))
+
+
+def student_quantile(probability: float, df: float) -> float:
+    """Return the quantile of Student's T with ``df`` degrees of freedom; infinite ones mean normal."""
+    if isinf(df):
+        return normal_quantile(probability)
+    from scipy.special import stdtrit  # noqa: PLC0415 (SciPy is slow to import)
+
+    return float(stdtrit(df, probability))
 
 
 def wilson(hits: float, trials: float, *, confidence: float = 0.95) -> tuple[float, float]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
+import numpy.typing as npt
 
 from modelyard.errors import Invalid
 from modelyard.evaluation import bootstrap
 from modelyard.evaluation.bootstrap import Units
-from modelyard.evaluation.estimate import FloatArray
+from modelyard.evaluation.estimate import (
+    FloatArray,
+    normal_quantile,
+    normal_tail,
+    student_quantile,
+    student_tail,
+)
 
 FEWEST_ROWS = 200
 FEWEST_CLUSTERS = 50
@@ -24,7 +32,11 @@ class BootstrapDifference:
     Attributes:
         difference: The observed difference.
         draws: Shape (B,): the difference in each replicate; finite.
-        units: Number of rows, clusters or block positions that were resampled.
+        units: Number of rows, clusters or blocks drawn per replicate.
+
+    P-values and bounds are those of the expanded percentile interval: resampling u units understates the
+    spread by sqrt((u - 1) / u) and knows nothing of Student's heavier tails, so the level a is read at
+    Phi(-sqrt(u / (u - 1)) t_a) with u - 1 degrees of freedom (Hesterberg 2015, The American Statistician 69).
     """
 
     difference: float
@@ -42,11 +54,23 @@ class BootstrapDifference:
         return self._share(self.draws >= 0.0)
 
     def bounds(self, *, confidence: float) -> tuple[float, float]:
-        """Return the two-sided percentile interval."""
-        return bootstrap.percentile_interval(self.draws, confidence=confidence)
+        """Return the two-sided expanded percentile interval."""
+        tail = normal_tail(student_quantile(0.5 + confidence / 2, self._df) * self._stretch)
+        return bootstrap.percentile_interval(self.draws, confidence=1 - 2 * tail)
 
-    def _share(self, against: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
-        return (int(against.sum()) + 1) / (len(self.draws) + 1)
+    @property
+    def _df(self) -> int:
+        return max(1, self.units - 1)
+
+    @property
+    def _stretch(self) -> float:
+        return sqrt((self._df + 1) / self._df)
+
+    def _share(self, against: npt.NDArray[np.bool_]) -> float:
+        share = (int(against.sum()) + 1) / (len(self.draws) + 1)
+        if share == 1.0:
+            return 1.0
+        return student_tail(-normal_quantile(share) / self._stretch, self._df)
 
 
 def bootstrap_means(
@@ -140,4 +164,4 @@ def _finite(observed: float, draws: FloatArray, units: Units) -> BootstrapDiffer
     usable = draws[np.isfinite(draws)]
     if not usable.size or not np.isfinite(observed):
         raise Invalid("The metric is not finite on these rows or on any resample of them.")
-    return BootstrapDifference(observed, usable, units.count)
+    return BootstrapDifference(observed, usable, units.picks)

@@ -40,9 +40,9 @@ from modelyard.errors import Invalid
 from modelyard.evaluation.estimate import FloatArray, IntArray
 
 BINS = 8
-TOLERANCE = 0.05
+TOLERANCE = 0.03
 ALPHA = 0.001
-PRIOR = 12.0
+PRIOR = 16.0
 """Defaults, chosen by simulation (tests/statistical/test_sequential_rates.py): with 1,000 control scores a
 shift of 0.5 nats, of any of seven shapes, is found within 60 canary scores in >= 99 %."""
 

@@ -114,7 +114,7 @@ def test_paired_bootstrap_agrees_with_scipy():
     ).confidence_interval
     assert found.difference == pytest.approx(statistic(old[:, 0], new[:, 0], 0))
     assert found.bounds(confidence=0.95) == pytest.approx(tuple(theirs), abs=0.003)
-    assert found.p_less == pytest.approx(1 / 20_001)
+    assert 1 / 20_001 < found.p_less < 1e-4  # no draw against it, read with 299 degrees of freedom
     assert found.p_greater == 1.0
 
 

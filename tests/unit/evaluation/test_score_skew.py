@@ -43,7 +43,7 @@ def test_it_never_earns_less_than_the_plain_ratio():
     found = log_factors(bins, Q, tolerance=0.2)[0]
     counts = np.zeros(4)
     for t, k in enumerate(bins[0]):
-        plain = (counts[k] + 12 * Q[k]) / (t + 12) / (Q[k] * exp(0.2))
+        plain = (counts[k] + 16 * Q[k]) / (t + 16) / (Q[k] * exp(0.2))
         assert found[t] >= log(plain) - 1e-12
         counts[k] += 1
 

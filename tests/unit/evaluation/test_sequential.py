@@ -25,16 +25,42 @@ def arms(control=(100, 1_000), treatment=(130, 1_000)):
     return Arm.of_counts(*control), Arm.of_counts(*treatment)
 
 
-def test_the_two_sided_test_is_the_published_formula():
-    control, treatment = arms((1_000, 10_000), (260, 2_000))
+def test_the_two_sided_test_of_means_is_the_published_formula():
+    r = np.random.default_rng(0)
+    control, treatment = Arm.of_values(r.normal(0.10, 0.3, 10_000)), Arm.of_values(r.normal(0.13, 0.3, 2_000))
     v = control.variance / 10_000 + treatment.variance / 2_000
-    d = 0.13 - 0.10
+    d = treatment.mean - control.mean
     e = sqrt(v / (v + TAU**2)) * exp(TAU**2 * d**2 / (2 * v * (v + TAU**2)))
     found = msprt(control, treatment, tau=TAU)
     assert found.p_value == pytest.approx(1 / e)
     half = sqrt(v * (v + TAU**2) / TAU**2 * (2 * log(20) + log((v + TAU**2) / v)))
     assert (found.low, found.high) == pytest.approx((d - half, d + half))
-    assert found.difference == pytest.approx(d)
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_the_bounds_of_proportions_are_where_the_test_turns(alternative):
+    control, treatment = arms((1_000, 10_000), (230, 2_000))
+    found = msprt(control, treatment, tau=TAU, alternative=alternative)
+    for bound in (found.low, found.high):
+        if not np.isinf(bound):
+            at_bound = msprt(control, treatment, tau=TAU, alternative=alternative, null=bound)
+            assert at_bound.p_value == pytest.approx(0.05, rel=1e-6)
+    assert found.low < found.difference < found.high
+    if alternative == "two-sided":
+        own = control.variance / 10_000 + treatment.variance / 2_000
+        half = half_width(np.array([own]), tau=TAU, alpha=0.05, one_sided=False)[0]
+        assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+
+
+def test_a_bound_that_nothing_refutes_is_the_end_of_the_scale():
+    found = msprt(*arms((50, 100), (50, 100)), tau=1e-6)
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+def test_rare_events_are_waited_for():
+    found = msprt(*arms((40, 20_000), (0, 200)), tau=TAU)
+    assert found.reason == "about 0.4 events are expected in the smaller arm; 5 are needed"
+    assert not found.significant
 
 
 @pytest.mark.parametrize("one_sided", [False, True])

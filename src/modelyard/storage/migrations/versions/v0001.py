@@ -227,7 +227,7 @@ def upgrade() -> None:
         ["series_id"],
         unique=False,
         sqlite_where=sa.text("settled IS 0"),
-        postgresql_where=sa.text("settled IS 0"),
+        postgresql_where=sa.text("settled IS false"),
     )
     op.create_table(
         "users",
