@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from modelyard import models
 from modelyard.errors import Conflict, Invalid, NotFound
 from modelyard.events import DEFAULT_PROJECT, Actor
 from modelyard.registry import model as limits
@@ -19,8 +17,9 @@ from modelyard.registry.catalog import Catalog, write_tags
 from modelyard.registry.contents import checked, content_digest, pin, write_out
 from modelyard.registry.lineage import LineageGraph
 from modelyard.registry.model import FileRef, Stage, Version, VersionId, VersionLike, stage_name
+from modelyard.registry.origin import check_metrics, described_by, origin_of
 from modelyard.storage import Transaction
-from modelyard.tracking import Run, check_text, clean_name
+from modelyard.tracking import check_text
 
 # Lineage fields that are digests of something that went into a version, and the kind of that thing.
 _INGREDIENTS = ("data", "code", "environment")
@@ -62,7 +61,7 @@ class Versions(Catalog, LineageGraph):
             tags: Tags.
 
         Raises:
-            NotFound: If there is no such run, or the model was deleted and not created again.
+            NotFound: If there is no such run.
             BadModelFolder: If the folder is absent, or holds a link or a special file.
             Conflict: If a file changes while it is read.
         """
@@ -106,10 +105,10 @@ class Versions(Catalog, LineageGraph):
         limits.model_name(model)
         pinned = tuple(replace(file, size_bytes=self.objects.size(file.digest)) for file in checked(files))
         check_text("description", description, limit=limits.MAX_DESCRIPTION)
-        run, origin, scores = self._origin(run_id, lineage or {}, metrics)
+        run, origin, scores = origin_of(self._tracking, run_id, lineage=lineage or {}, metrics=metrics)
         if run is not None and run.project != project:
             raise Invalid(f"Run {run.id} belongs to project {run.project!r}, not {project!r}.")
-        described = self._described(pinned)
+        described = described_by(pinned, self.objects)
         with self.database.transaction() as tx:
             self._create_model(tx, model, actor=actor, project=project)
             self._model(tx, model, project)
@@ -251,7 +250,7 @@ class Versions(Catalog, LineageGraph):
         Raises:
             NotFound: If there is no such version.
         """
-        _check_metrics(metrics)
+        check_metrics(metrics)
         with self.database.transaction() as tx:
             before = self._version(tx, version)
             store.set_metrics(tx, version, metrics)
@@ -344,36 +343,6 @@ class Versions(Catalog, LineageGraph):
         if run is not None:
             self.add_edge(tx, run, version.subject, relation="produced", project=version.project)
 
-    def _origin(
-        self, run_id: str | None, lineage: Mapping[str, Any], metrics: Mapping[str, float] | None
-    ) -> tuple[Run | None, dict[str, Any], dict[str, float]]:
-        """Return the run, the lineage and the metrics, what nobody has given being read off the run."""
-        if run_id is None:
-            _check_metrics(metrics or {})
-            return None, dict(lineage), dict(metrics or {})
-        run = self._tracking.get_run(run_id)
-        data = self._tracking.run_data(run_id)[run_id]
-        known: dict[str, Any] = {"data": [each.digest for each in data.inputs], "parameters": dict(data.params)}
-        for kind in ("code", "environment"):
-            if f"modelyard.{kind}_digest" in data.tags:
-                known[kind] = data.tags[f"modelyard.{kind}_digest"]
-        measured = {key: each.last for key, each in data.metrics.items()} if metrics is None else dict(metrics)
-        _check_metrics(measured)
-        return run, {**known, **lineage}, measured
-
-    def _described(self, files: Sequence[FileRef]) -> dict[str, Any]:
-        """Read signature and engine verification off the stored files, without loading the model."""
-        digests = {file.path: file.digest for file in files}
-        described: dict[str, Any] = {}
-        if "modelyard.json" in digests:
-            described["signature"] = _document(self.objects.get(digests["modelyard.json"])).get("signature")
-        elif "MLmodel" in digests:
-            signature = _mlflow_signature(self.objects.get(digests["MLmodel"]))
-            described["signature"] = None if signature is None else signature.to_json()
-        if "verification.json" in digests:
-            described["engine"] = _document(self.objects.get(digests["verification.json"]))
-        return described
-
     def _point(
         self, tx: Transaction, model: str, alias: str, number: int | None, *, actor: Actor, project: str
     ) -> None:
@@ -398,28 +367,3 @@ class Versions(Catalog, LineageGraph):
         stage: Stage | None = None if rest == "latest" else stage_name(rest.lower())
         found = self.list_versions(model, project=project, stage=stage, limit=1)
         return found[0].number if found else None
-
-
-def _check_metrics(metrics: Mapping[str, float]) -> None:
-    for key, value in metrics.items():
-        clean_name("metric name", key, limit=250)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Invalid(f"Metric {key!r} is {type(value).__name__}, not a number.", key=key)
-
-
-def _document(content: bytes) -> Mapping[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _mlflow_signature(content: bytes) -> models.Signature | None:
-    import yaml  # noqa: PLC0415 - only foreign model folders need it
-
-    try:
-        document = yaml.safe_load(content)
-        return models.Signature.from_mlflow(document["signature"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError, Invalid):
-        return None

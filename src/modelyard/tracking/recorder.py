@@ -120,7 +120,7 @@ class RunRecorder:
     def log(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Log values of metrics at a step, by default the one after the last step; never raises.
 
-        Takes a few microseconds (``benchmarks/``); what is not a number is left out and told once.
+        Takes a few microseconds; what is not a number is left out and told once.
         """
         try:
             step = self._step if step is None else index(step)

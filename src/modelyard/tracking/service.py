@@ -36,6 +36,7 @@ from modelyard.tracking.transport import Transport
 
 # Points of one metric that are merged when its run ends; more would hold the writer up.
 _SETTLED_AT_END = 20_000
+_RUNS_AT_ONCE = 1000
 
 
 class Tracking(Experiments, Artifacts):
@@ -83,9 +84,13 @@ class Tracking(Experiments, Artifacts):
         return run
 
     def run_data(self, *run_ids: str) -> dict[str, RunData]:
-        """Return parameters, tags, metric summaries and inputs of these runs, in a fixed number of queries."""
+        """Return parameters, tags, metric summaries and inputs of these runs, in a few queries a thousand runs."""
+        found: dict[str, RunData] = {}
         with self.database.reading() as connection:
-            return store.data_of(connection, run_ids)
+            # Databases bound the number of parameters of a statement.
+            for start in range(0, len(run_ids), _RUNS_AT_ONCE):
+                found |= store.data_of(connection, run_ids[start : start + _RUNS_AT_ONCE])
+        return found
 
     def log_batch(self, batch: Batch, *, actor: Actor) -> bool:
         """Apply a batch once.

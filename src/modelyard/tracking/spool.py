@@ -12,9 +12,10 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from modelyard.errors import Invalid, ModelyardError
 from modelyard.storage import NewId
@@ -49,7 +50,7 @@ class Spool:
         self.path = path
         self.files = path.with_suffix(".files")
         self.waiting = 0
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._sent_to = 0
 
     @classmethod
@@ -65,7 +66,7 @@ class Spool:
 
     def open(self) -> bool:
         """Take an existing file over and count its whole lines; False if another process holds it."""
-        file = self.path.open("r+b")
+        file = self.path.open("r+b", buffering=0)
         if not _lock(file):
             file.close()
             return False
@@ -74,15 +75,26 @@ class Spool:
         return True
 
     def append(self, batch: Batch) -> None:
-        """Add a batch durably."""
+        """Add a batch durably, or not at all.
+
+        Raises:
+            OSError: If the disk has no room.
+        """
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("x+b")
+            # Without a buffer: what could not be written must not be written later.
+            self._file = self.path.open("x+b", buffering=0)
             _lock(self._file)
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(encode(batch).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        line = memoryview(encode(batch).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise
         self.waiting += 1
 
     def keep(self, content: bytes | Path) -> str:
@@ -117,8 +129,13 @@ class Spool:
             How many were sent; all of them unless an error ended it.
         """
         sent = 0
-        for batch, end in self._lines():
-            self.send(batch, transport, refuse)
+        for line, end in self._lines():
+            try:
+                batch = decode(line)
+            except Invalid as error:
+                self._set_aside(line.decode(errors="replace").rstrip(), error)
+            else:
+                self.send(batch, transport, refuse)
             self._sent_to = end
             self.waiting -= 1
             sent += 1
@@ -129,9 +146,7 @@ class Spool:
 
     def refuse(self, batch: Batch, error: ModelyardError) -> None:
         """Set a batch aside that the service will never accept, beside the spool, for a person to read."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".refused").open("a", encoding="utf-8") as file:
-            file.write(f"{encode(batch)}\t{error.code}\n")
+        self._set_aside(encode(batch), error)
 
     def close(self) -> None:
         """Let go of the file; an empty one is removed."""
@@ -143,18 +158,24 @@ class Spool:
             self.path.unlink(missing_ok=True)
             shutil.rmtree(self.files, ignore_errors=True)
 
-    def _lines(self) -> Iterator[tuple[Batch, int]]:
+    def _set_aside(self, line: str, error: ModelyardError) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".refused").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\t{error.code}\n")
+
+    def _lines(self) -> Iterator[tuple[bytes, int]]:
+        """Yield each whole waiting line and where it ends."""
         if self._file is None:
             return
         position = self._sent_to
-        while True:
-            self._file.seek(position)
-            line = self._file.readline()
-            # A line without its end was cut by a crash while it was written: nobody was told that it is safe.
-            if not line.endswith(b"\n"):
-                return
-            position += len(line)
-            yield decode(line), position
+        with self.path.open("rb") as reader:
+            reader.seek(position)
+            for line in reader:
+                # A line without its end was cut by a crash while it was written: nobody was told that it is safe.
+                if not line.endswith(b"\n"):
+                    return
+                position += len(line)
+                yield line, position
 
 
 def replay_folder(folder: Path, transport: Transport) -> Replayed:
@@ -187,7 +208,7 @@ def _digest(content: bytes | Path) -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: BinaryIO) -> bool:
+    def _lock(file: FileIO) -> bool:
         try:
             # A byte far behind any content: reading and writing stay free.
             file.seek(1 << 62)
@@ -199,7 +220,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(file: BinaryIO) -> bool:
+    def _lock(file: FileIO) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

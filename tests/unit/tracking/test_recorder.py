@@ -190,6 +190,43 @@ def test_what_a_dead_process_left_is_sent_by_the_next(transport, service, tmp_pa
     assert replay_folder(tmp_path / "nothing", transport).sent == 0
 
 
+def test_damaged_line_is_set_aside_and_the_rest_is_sent(transport, service, tmp_path):
+    for number, name in enumerate("ab"):
+        spool = Spool.named(tmp_path, "run1", new_id=lambda number=number: str(number))
+        spool.append(Batch(f"1{name}", "run1"))
+        spool.append(Batch(f"2{name}", "run1"))
+        spool.close()
+    damaged = tmp_path / "run1.0.jsonl"
+    damaged.write_bytes(damaged.read_bytes().replace(b'"id":"1a"', b'"id":\xff1a"'))
+    replay_folder(tmp_path, transport)
+    assert [batch.id for batch in service.batches] == ["2a", "1b", "2b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run1.0.refused"]
+
+
+def test_line_that_did_not_fit_on_the_disk_leaves_nothing_behind(tmp_path):
+    resource = pytest.importorskip("resource")
+    import signal
+
+    spool = Spool.named(tmp_path, "run1", new_id=lambda: "x")
+    spool.append(Batch("first", "run1"))
+    size = spool.path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="large"):
+            spool.append(Batch("second", "run1", params={"a": "x" * 5000}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert spool.path.stat().st_size == size
+    spool.append(Batch("third", "run1"))
+    spool.close()
+    sent = []
+    replay_folder(tmp_path, Transport(sent.append, lambda _: ""))
+    assert [batch.id for batch in sent] == ["first", "third"]
+
+
 def test_spool_of_a_living_process_is_left_to_it(transport, tmp_path):
     spool = Spool.named(tmp_path, "run1", new_id=lambda: "x")
     spool.append(Batch("b", "run1"))
@@ -225,17 +262,26 @@ def test_replay_after_a_crash_in_the_middle_applies_each_batch_once(sqlite, tmp_
 
 
 def test_full_queue_holds_the_caller_up_and_counts_it(tmp_path):
-    release = threading.Event()
+    release, waiting = threading.Event(), threading.Event()
     arrived = []
 
     def send(batch):
         release.wait(30)
         arrived.append(batch)
 
-    recorder = RunRecorder("run1", Transport(send, lambda _: ""), spool=tmp_path, capacity=10)
-    worker = threading.Thread(target=lambda: [recorder.log({"m": float(n)}) for n in range(50)])
+    def monotonic():
+        if threading.current_thread() is worker:
+            waiting.set()
+        return 0.0
+
+    def log():
+        for number in range(50):
+            recorder.log({"m": float(number)})
+
+    worker = threading.Thread(target=log)
+    recorder = RunRecorder("run1", Transport(send, lambda _: ""), spool=tmp_path, capacity=10, monotonic=monotonic)
     worker.start()
-    worker.join(0.3)
+    assert waiting.wait(30)
     assert worker.is_alive()
     release.set()
     worker.join(30)

@@ -287,8 +287,7 @@ def _texts(pa: Any, column: Any) -> Hashes:
         return np.fromiter((_hash(value) for value in column.to_pylist()), dtype=np.uint64, count=len(column))
     table = np.fromiter((_hash(value) for value in [*distinct, None]), dtype=np.uint64, count=len(distinct) + 1)
     places: npt.NDArray[np.int64] = indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-    found: Hashes = table[places]
-    return found
+    return table[places]
 
 
 def _hash(value: object) -> int:

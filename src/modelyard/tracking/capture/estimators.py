@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from modelyard.tracking.capture.hooks import MARK, Patches, Session, fitting, guarded, outermost, session
 
 Fit = Callable[..., Any]
@@ -65,8 +67,8 @@ def around_fit(original: Fit, estimator: Any, args: tuple[Any, ...], kwargs: Map
         prefix = active.prefix()
         guarded(active, "parameters", record_params, active, estimator, prefix)
         result = original(estimator, *args, **kwargs)
-        given = guarded(active, "training data", _given, original, estimator, args, kwargs) or {}
-        data, target = given.get("X"), given.get("y")
+        given = guarded(active, "training data", _given, original, estimator, args, kwargs)
+        data, target = given or (None, None)
         guarded(active, "training data", record_training_data, active, data, target, prefix)
         guarded(active, "the training score", _record_score, active, estimator, data, target, prefix)
         guarded(active, "feature importance", _record_importance, active, estimator, prefix)
@@ -88,12 +90,14 @@ def record_params(active: Session, estimator: Any, prefix: str) -> None:
 def record_training_data(active: Session, data: Any, target: Any, prefix: str) -> None:
     """Log digest, schema and profile of the training data, and the signature that they give a model."""
     from modelyard.models import infer_signature
-    from modelyard.tracking.capture.data import record_data
+    from modelyard.tracking.capture.data import record_data, to_table
 
     if data is None or _cells(data) > MAX_CELLS:
         return
     record_data(active.run, data, name=f"{prefix}training", target=target)
-    signature = json.dumps(infer_signature(data).to_json())
+    # An array keeps its positional signature; lists and sparse matrices are no tables to a model.
+    known = hasattr(data, "columns") or isinstance(data, np.ndarray | Mapping)
+    signature = json.dumps(infer_signature(data if known else to_table(data)).to_json())
     active.run.log_artifact(f"{_folder(prefix)}signature.json", signature.encode())
 
 
@@ -132,8 +136,13 @@ def _record_search(active: Session, estimator: Any, prefix: str) -> None:
         active.run.log_at(0, {f"{prefix}best_cv_score": float(score)})
 
 
-def _given(original: Fit, estimator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(inspect.signature(original).bind(estimator, *args, **kwargs).arguments)
+def _given(original: Fit, estimator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return data and labels of a call: ``X`` and ``y``, or the first two arguments where they are named otherwise."""
+    signature = inspect.signature(original)
+    bound = signature.bind(estimator, *args, **kwargs).arguments
+    names = list(signature.parameters)[1:3]
+    data, target = [wanted if wanted in bound else name for wanted, name in zip("Xy", [*names, "", ""], strict=False)]
+    return bound.get(data), bound.get(target)
 
 
 def _tagged(estimator: Any) -> str | None:
