@@ -1,11 +1,10 @@
 """A whole application in a temporary home."""
 
-
 import pytest
-from unit.server.composed import Composed
 
 from modelyard.events import SYSTEM
 from modelyard.settings import Settings
+from unit.server.composed import Composed
 
 
 @pytest.fixture
@@ -40,5 +39,3 @@ def login(home):
     yield make
     for each in made:
         each.close()
-
-
