@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from modelyard.storage import Database
 from modelyard.storage.schema import open_schema
 
 if TYPE_CHECKING:
+    from modelyard.deployment import Deployment
     from modelyard.registry import Registry
     from modelyard.sdk.client import Client
     from modelyard.server.access import Access, Routes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modelyard.server.identity import Identity
     from modelyard.serving.collector import Collector
     from modelyard.serving.publisher import RoutePublisher
+    from modelyard.serving.upkeep import LogUpkeep
     from modelyard.storage.objects import ObjectStore
     from modelyard.storage.predictions import PredictionStore
     from modelyard.storage.series import SeriesStore
@@ -126,6 +128,29 @@ class App:
         logs = self.settings.home / "logs" / "workflows"
         return Engine(self.database, self.events, clock=self.clock, executor_id="control", logs=logs)
 
+    @cached_property
+    def deployment(self) -> Deployment:
+        """Endpoints and rollouts; must exist before the engine is launched, where it registers its workflow."""
+        from modelyard.deployment import Deployment
+
+        return Deployment(
+            self.database,
+            self.events,
+            self.clock,
+            registry=self.registry,
+            publisher=self.publisher,
+            predictions=self.predictions,
+            workflows=self.engine,
+        )
+
+    @cached_property
+    def log_upkeep(self) -> LogUpkeep:
+        """Upkeep of the prediction log."""
+        from modelyard.serving.upkeep import LogUpkeep
+
+        keep = timedelta(days=self.settings.retain_predictions_days)
+        return LogUpkeep(self.predictions, self.events, self.clock, keep=keep)
+
     def collector(self) -> Collector:
         """Return what turns the workers' records into prediction rows."""
         from modelyard.serving.collector import Collector
@@ -141,9 +166,14 @@ class App:
 
         return Background(
             (
+                Chore("rollouts", self.deployment.tick, every_s=0.2),
+                Chore("stage requests", self.deployment.act_on_requests, every_s=1.0),
                 Chore("workflows", self.engine.tick, every_s=0.5),
                 Chore("approvals", self.registry.expire_approvals, every_s=5.0),
                 Chore("metric histories", self.tracking.compact_histories, every_s=5.0),
+                Chore("sealing predictions", self.log_upkeep.seal, every_s=30.0),
+                Chore("retention", self.log_upkeep.retain, every_s=3600.0),
+                Chore("sweeping", self.log_upkeep.sweep, every_s=600.0),
             )
         )
 
@@ -212,6 +242,7 @@ class App:
 
     def _launch(self, starting: dict[str, str]) -> None:
         try:
+            self.deployment.publish()
             self.engine.launch()
         except ModelyardError as error:
             starting["workflow engine"] = error.message

@@ -287,83 +287,62 @@ class TestRouting:
                 assert r["score"] == expected(lightgbm_folder(11), [row(int(given["customer"]))])[0]
 
 
+VALID = json.dumps({"rows": [{**row(1), "customer": "a"}], "id": "i"}).encode()
+TENSOR = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0]}
+ODD = ["null", "true", "[]", "{}", '""', "1e999", "-0", "9" * 400, '"\\ud800"', "NaN", "[[[1]]]", '{"x0":{}}']
+ODD_TENSOR = [-1, 2**70, [2**40], [[1]], None, "FP16", {}, [1] * 50, "\u0000", [None], [True], 1e308]
+DEEP = [b"[", b'{"rows":', b'{"a":', b'{"inputs":[', b"[{"]
+PATHS = ["/predict/churn", "/v2/models/churn/infer", "/predict/churn/versions/1", "/v2/models/churn/versions/x/infer"]
+HEADERS = {
+    "Content-Type": (0.2, ["text/plain", "application/json;x", "", "application/octet-stream", "\u00ff"]),
+    "X-Deadline-Ms": (0.1, ["", "-1", "1e9", "x", "99999999999999999999"]),
+    "Authorization": (0.1, ["Bearer", "Bearer \u00ff", "Basic x", ""]),
+    "Host": (0.05, ["", "evil.example", "127.0.0.1:x:y", "[::1"]),
+}
+
+
+def flipped(rng: random.Random, body: bytes) -> bytes:
+    data = bytearray(body)
+    for _ in range(rng.randint(1, 8)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data)
+
+
+def with_odd_values(rng: random.Random) -> bytes:
+    fields = {**row(1), "customer": "a"}
+    for name in rng.sample(list(fields), rng.randint(1, 3)):
+        fields[name] = "@@"
+    text = json.dumps({"rows": [fields]})
+    while '"@@"' in text:
+        text = text.replace('"@@"', rng.choice(ODD), 1)
+    return text.encode()
+
+
+def with_odd_tensors(rng: random.Random) -> bytes:
+    broken = {**TENSOR, rng.choice(list(TENSOR)): rng.choice(ODD_TENSOR)}
+    return json.dumps({"inputs": [broken] * rng.randint(0, 3)}).encode()
+
+
+BODIES = [
+    lambda rng: flipped(rng, VALID),
+    lambda rng: flipped(rng, json.dumps({"inputs": [TENSOR]}).encode()),
+    lambda rng: VALID[: rng.randrange(len(VALID))],
+    lambda rng: VALID + VALID[: rng.randrange(1, 30)],
+    with_odd_values,
+    with_odd_tensors,
+    lambda rng: rng.choice(DEEP) * rng.randint(1, 5_000),
+    lambda rng: rng.choice(ODD).encode(),
+    lambda rng: rng.randbytes(rng.randint(0, 200)),
+    lambda rng: b'{"rows":[' + b",".join([b'{"x0":1}'] * rng.randint(1, 300)) + b"]}",
+]
+
+
 def hostile(seed: int) -> tuple[str, str, bytes, dict[str, str]]:
-    """Make one malformed request."""
+    """Make one malformed request: method, path, body and headers."""
     rng = random.Random(seed)
-    valid = json.dumps({"rows": [{**row(1), "customer": "a"}], "id": "i"}).encode()
-    tensor = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0]}
-    odd = [
-        "null",
-        "true",
-        "[]",
-        "{}",
-        '""',
-        "1e999",
-        "-0",
-        "9" * 400,
-        '"\\ud800"',
-        "NaN",
-        "[[[1]]]",
-        '{"x0":{}}',
-        "1.5e-320",
-    ]
-
-    def flipped(body: bytes) -> bytes:
-        data = bytearray(body)
-        for _ in range(rng.randint(1, 8)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        return bytes(data)
-
-    def replaced() -> bytes:
-        fields = {**row(1), "customer": "a"}
-        for name in rng.sample(list(fields), rng.randint(1, 3)):
-            fields[name] = "@@"
-        text = json.dumps({"rows": [fields]})
-        while '"@@"' in text:
-            text = text.replace('"@@"', rng.choice(odd), 1)
-        return text.encode()
-
-    def tensors() -> bytes:
-        broken = dict(tensor)
-        choices = [-1, 2**70, [2**40], [[1]], None, "FP16", {}, [1] * 50, "\u0000", [None], [True], 1e308]
-        broken[rng.choice(list(broken))] = rng.choice(choices)
-        return json.dumps({"inputs": [broken] * rng.randint(0, 3)}).encode()
-
-    makers = [
-        lambda: flipped(valid),
-        lambda: valid[: rng.randrange(len(valid))],
-        lambda: valid + valid[: rng.randrange(1, 30)],
-        replaced,
-        tensors,
-        lambda: flipped(json.dumps({"inputs": [tensor]}).encode()),
-        lambda: rng.choice([b"[", b'{"rows":', b'{"a":', b'{"inputs":[', b"[{"]) * rng.randint(1, 5_000),
-        lambda: rng.choice(odd).encode(),
-        lambda: bytes(rng.randrange(256) for _ in range(rng.randint(0, 200))),
-        lambda: b'{"rows":[' + b",".join([b'{"x0":1}'] * rng.randint(1, 300)) + b"]}",
-    ]
-    body = rng.choice(makers)()
-    paths = [
-        "/predict/churn",
-        "/v2/models/churn/infer",
-        "/predict/churn/versions/1",
-        "/v2/models/churn/versions/x/infer",
-    ]
-    path = (
-        rng.choice(paths)
-        if rng.random() < 0.9
-        else "/" + "".join(rng.choice("/v2%.predict\u00e9 ") for _ in range(12)).replace(" ", "")
-    )
-    headers: dict[str, str] = {}
-    if rng.random() < 0.2:
-        headers["Content-Type"] = rng.choice(
-            ["text/plain", "application/json;x", "", "application/octet-stream", "\u00ff"]
-        )
-    if rng.random() < 0.1:
-        headers["X-Deadline-Ms"] = rng.choice(["", "-1", "1e9", "x", "99999999999999999999"])
-    if rng.random() < 0.1:
-        headers["Authorization"] = rng.choice(["Bearer", "Bearer \u00ff", "Basic x", ""])
-    if rng.random() < 0.05:
-        headers["Host"] = rng.choice(["", "evil.example", "127.0.0.1:x:y", "[::1"])
+    body = rng.choice(BODIES)(rng)
+    path = rng.choice(PATHS) if rng.random() < 0.9 else "/" + "".join(rng.choices("/v2%.predict\u00e9", k=12))
+    headers = {name: rng.choice(values) for name, (share, values) in HEADERS.items() if rng.random() < share}
     method = "POST" if rng.random() < 0.95 else rng.choice(["GET", "PUT", "HEAD", "OPTIONS", "PATCH"])
     return method, path, body, headers
 

@@ -69,13 +69,13 @@ def test_clustered_delong_is_not_fooled_by_repeated_entities():
     rng = np.random.default_rng(3)
     entity = np.repeat(np.arange(100), 8)
     clustered = naive = 0
-    for _ in range(10_000):
+    for run in range(10_000):
         y = np.repeat((rng.random(100) < 0.4).astype(float), 8)
         old, new = (np.repeat(rng.normal(size=100), 8) + rng.normal(size=800) + y for _ in range(2))
         clustered += delong_paired(y, old, new, cluster=entity).p_greater <= 0.05
-        naive += delong_paired(y, old, new).p_greater <= 0.05
+        naive += run < 2_000 and delong_paired(y, old, new).p_greater <= 0.05
     assert upper(clustered, 10_000) <= 0.06
-    assert naive / 10_000 > 0.15
+    assert naive / 2_000 > 0.15
 
 
 def test_mcnemar_promotes_equal_classifiers_at_most_at_the_stated_rate():
@@ -98,13 +98,13 @@ def test_paired_bootstrap_by_cluster_keeps_its_rate_and_by_row_does_not():
     entity = np.repeat(np.arange(80), 5)
     options = {"metric": "mae", "task": "regression", "rng": rng, "draws": 199}
     by_cluster = by_row = 0
-    for _ in range(10_000):
+    for run in range(10_000):
         truth = rng.normal(size=400)
         old, new = (truth + np.repeat(rng.normal(size=80), 5) for _ in range(2))
         by_cluster += compare(truth, old, new, cluster=entity, **options).verdict == "promote"
-        by_row += compare(truth, old, new, **options).verdict == "promote"
+        by_row += run < 2_000 and compare(truth, old, new, **options).verdict == "promote"
     assert upper(by_cluster, 10_000) <= 0.06
-    assert by_row / 10_000 > 0.15
+    assert by_row / 2_000 > 0.15
 
 
 def test_non_inferiority_passes_a_model_at_the_margin_at_the_stated_rate():

@@ -112,7 +112,8 @@ def rate_tests(seed, rate, *, repeats=REPEATS):
 def test_a_broken_limit_is_found_as_soon_as_published(rate, median, p95):
     tests = rate_tests(6, rate)
     at = [test.decided_at for test in tests if test.verdict == "over"]
-    assert len(at) / REPEATS >= 0.90
+    # 90.1 % of rates of 5 % in the long run; beta itself is held to below, with more repeats.
+    assert len(at) / REPEATS >= 0.88
     assert np.median(at) == pytest.approx(median, abs=0.15 * median)
     assert np.quantile(at, 0.95) == pytest.approx(p95, abs=0.15 * p95)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modelyard import __version__
-from modelyard.cli import audit, identity, processes
+from modelyard.cli import audit, identity, processes, safekeeping
 
 app = typer.Typer(
     name="modelyard",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 processes.register(app)
 audit.register(app)
+safekeeping.register(app)
 app.add_typer(identity.users, name="user")
 app.add_typer(identity.tokens, name="token")
 

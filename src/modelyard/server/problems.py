@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from modelyard import errors
+from modelyard.workflows.errors import ChildError
 
 # The status of the nearest listed ancestor counts; a test walks all subclasses.
 STATUSES: dict[type[errors.ModelyardError], int] = {
@@ -26,6 +27,7 @@ STATUSES: dict[type[errors.ModelyardError], int] = {
     errors.StorageFull: 507,
     errors.Refused: 422,
     errors.MissingExtra: 501,
+    ChildError: 422,  # the user's own code failed; the body says how
 }
 
 _HEADERS = {

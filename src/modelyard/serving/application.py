@@ -1,6 +1,7 @@
 """The worker's ASGI application, written by hand: no framework stands between the socket and the model.
 
-benchmarks/serving.py measures it.
+One coroutine serves a request from its first byte to its last; all between is plain calls, since each nested
+coroutine would cost a microsecond. benchmarks/serving.py measures it.
 """
 
 from __future__ import annotations
@@ -8,33 +9,32 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.errors import ModelyardError, NotFound
 from modelyard.serving.access import Authorize, Doorkeeper
-from modelyard.serving.capture import NATIVE, OIP, Capture, redacted
+from modelyard.serving.answering import Answering
+from modelyard.serving.capture import NATIVE, OIP
 from modelyard.serving.endpoint import LiveEndpoint
-from modelyard.serving.faults import (
-    NotServing,
-    UnknownEndpoint,
-    UnknownVersion,
-    WrongMethod,
-)
+from modelyard.serving.faults import NotServing, UnknownEndpoint, UnknownVersion, WrongMethod
 from modelyard.serving.outcome import Outcome
 from modelyard.serving.protocols import native, oip
 from modelyard.serving.protocols.ask import Ask
 from modelyard.serving.protocols.statuses import Header, headers_of, status_of
-from modelyard.serving.request import Head, Message, Receive, read_body, read_head
-from modelyard.serving.shadow import ShadowJob, ShadowQueue
+from modelyard.serving.request import Head, Message, Receive, read_head, read_rest
 
 log = logging.getLogger(__name__)
 
+Opened = tuple[LiveEndpoint, int | None, int]
+"""Endpoint, version asked for and protocol of a request for predictions whose head has been checked."""
+
 Send = Callable[[Message], Awaitable[None]]
 
-MAX_BODY_BYTES = 10_000_000
 _JSON = (b"content-type", b"application/json")
+_CLOSE = (b"connection", b"close")
+_READING = ("GET", "HEAD")
 _INTERNAL = b'{"error":{"code":"internal","message":"The worker failed. The cause is in its log."}}'
 
 
@@ -51,6 +51,16 @@ class Live:
     generation: int = 0
     endpoints: Mapping[str, LiveEndpoint] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
+    _posts: dict[str, Opened] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._posts = {f"/predict/{name}": (found, None, NATIVE) for name, found in self.endpoints.items()}
+        for name, found in self.endpoints.items():
+            self._posts[f"/v2/models/{name}/infer"] = (found, None, OIP)
+
+    def posted(self, path: str) -> Opened | None:
+        """Return what a POST to one of the usual addresses asks for, by one lookup."""
+        return self._posts.get(path)
 
     @property
     def ready(self) -> bool:
@@ -87,18 +97,15 @@ class Application:
     Args:
         doorkeeper: Checks hosts and origins.
         authorize: Checks tokens; may be replaced while running.
-        capture: Keeps prediction records.
-        shadows: Queue of copies for shadow variants.
+        answering: Predicts and records.
         max_body_bytes: Largest body accepted.
         version: Of Modelyard, for the server's metadata.
-        wall_ns: Wall clock in nanoseconds since 1970.
         timer_ns: Monotonic clock in nanoseconds.
 
     Attributes:
         live: What it answers from; assigning is the hot swap.
         draining: Once true, connections are closed after their answer and readiness is gone.
         rejected: Requests refused before a variant was reached, by error code.
-        predictions: Requests that reached a variant; a change means that counters have changed.
     """
 
     def __init__(
@@ -106,102 +113,109 @@ class Application:
         *,
         doorkeeper: Doorkeeper,
         authorize: Authorize,
-        capture: Capture,
-        shadows: ShadowQueue,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        answering: Answering,
+        max_body_bytes: int,
         version: str = "",
-        wall_ns: Callable[[], int] = time.time_ns,
         timer_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.live = Live()
         self.draining = False
         self.rejected: Counter[str] = Counter()
-        self.predictions = 0
         self.authorize = authorize
-        self.capture = capture
-        self.shadows = shadows
+        self._answering = answering
         self._doorkeeper = doorkeeper
         self._max_body_bytes = max_body_bytes
         self._version = version
-        self._wall_ns = wall_ns
         self._timer_ns = timer_ns
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one connection's request, as ASGI 3 has it."""
+        """Serve one request, as ASGI 3 has it."""
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return
         path: str = scope["path"]
-        foreign = path.startswith("/v2")
         try:
-            reply = await self._reply(path, scope, receive)
+            head = read_head(scope["headers"])
+            opened = self._open(path, scope["method"], head)
+            if isinstance(opened, Reply):
+                reply = opened
+            else:
+                arrived_ns = self._timer_ns()
+                endpoint = opened[0]
+                endpoint.enter()
+                try:
+                    message = await receive()
+                    body: bytes | None = message.get("body")
+                    if body is None or message["more_body"] or len(body) > self._max_body_bytes:
+                        body = await read_rest(message, receive, limit=self._max_body_bytes)
+                        if body is None:
+                            return
+                    reply = self._answer(opened, body, head, arrived_ns)
+                finally:
+                    endpoint.leave()
         except ModelyardError as error:
-            reply = self._problem(error, foreign=foreign)
+            reply = self._problem(error, foreign=path.startswith("/v2"))
         except Exception:  # noqa: BLE001 - the process edge: a fault of ours must not take the connection down
             log.exception("request to %r failed", path)
             self.rejected["internal"] += 1
             reply = Reply(500, _INTERNAL)
-        if reply is not None:
-            await self._send(reply, send)
-
-    async def _send(self, reply: Reply, send: Send) -> None:
-        headers = [_JSON, (b"content-length", str(len(reply.body)).encode()), *reply.headers]
+        headers = [_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers]
         if self.draining:
-            headers.append((b"connection", b"close"))
+            headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
-    async def _reply(self, path: str, scope: Mapping[str, Any], receive: Receive) -> Reply | None:
-        head = read_head(scope["headers"])
+    def _open(self, path: str, method: str, head: Head) -> Opened | Reply:
+        """Find out from the head alone what is asked; answer at once where no body is needed."""
         self._doorkeeper.check_host(head.host)
-        method: str = scope["method"]
-        if head.origin is not None and method not in {"GET", "HEAD"}:
+        if head.origin is not None and method not in _READING:
             self._doorkeeper.check_origin(head.origin, head.host)
+        usual = self.live.posted(path) if method == "POST" else None
+        if usual is not None:
+            self.authorize(head.authorization, usual[0].name)
+            head.check_body(limit=self._max_body_bytes)
+            return usual
         parts = path.split("/")
         if parts[1] == "predict" and len(parts) in {3, 5}:
-            version = _version(parts[3:])
+            if len(parts) == 5 and parts[3] != "versions":
+                raise NotFound("address", path[:200])
             _only(method, "POST")
-            return await self._native(parts[2], version, head, receive)
+            return self._opened(parts[2], parts[4] if len(parts) == 5 else None, NATIVE, head)
         if parts[1] == "v2":
-            return await self._oip(parts[2:], method, head, receive)
+            return self._oip(parts[2:], method, head)
         if parts[1:] in (["health", "live"], ["health", "ready"]):
-            _only(method, "GET", "HEAD")
+            _only(method, *_READING)
             return self._health(parts[2])
-        raise NotFound(
-            "address",
-            path[:200],
-            hint="Predict with POST /predict/<endpoint> or /v2/models/<endpoint>/infer.",
-        )
+        hint = "Predict with POST /predict/<endpoint> or /v2/models/<endpoint>/infer."
+        raise NotFound("address", path[:200], hint=hint)
 
-    async def _native(self, name: str, version: str | None, head: Head, receive: Receive) -> Reply | None:
+    def _opened(self, name: str, version: str | None, protocol: int, head: Head) -> Opened:
         endpoint = self._allowed(name, head)
-        arrived_ns = self._timer_ns()
-        endpoint.enter()
-        try:
-            head.check_body(limit=self._max_body_bytes)
-            body = await read_body(receive, limit=self._max_body_bytes)
-            if body is None:
-                return None
-            started_ns = self._timer_ns()
+        head.check_body(limit=self._max_body_bytes)
+        return endpoint, _number(version, endpoint), protocol
+
+    def _answer(self, opened: Opened, body: bytes, head: Head, arrived_ns: int) -> Reply:
+        started_ns = self._timer_ns()
+        endpoint, version, protocol = opened
+        if head.deadline is not None:
             head.check_deadline(elapsed_ns=started_ns - arrived_ns)
-            ask = native.parse(body)
-            ask.version = _number(version, endpoint)
-            outcome, captured = self._predict(endpoint, ask, body, NATIVE, started_ns)
-        finally:
-            endpoint.leave()
-        if outcome.errors is not None and all(error is not None for error in outcome.errors):
-            error = outcome.errors[0]
-            assert error is not None  # noqa: S101 - shown by the line above, for the type checker
+        ask = native.parse(body) if protocol == NATIVE else _tensors(endpoint, body)
+        ask.version = version
+        outcome, captured = self._answering.predict(endpoint, ask, body=body, protocol=protocol, started_ns=started_ns)
+        if protocol == OIP:
+            return Reply(200, oip.encode_answer(outcome, name=endpoint.name, outputs=ask.outputs))
+        error = None if outcome.errors is None else _failed_wholly(outcome)
+        if error is not None:
             return Reply(status_of(error), native.encode_problem(error))
         return Reply(200, native.encode_answer(outcome, captured=captured))
 
-    async def _oip(self, parts: list[str], method: str, head: Head, receive: Receive) -> Reply | None:
+    def _oip(self, parts: Sequence[str], method: str, head: Head) -> Opened | Reply:
         if parts in ([], [""]):
-            _only(method, "GET", "HEAD")
+            _only(method, *_READING)
             return Reply(200, native.dumps({"name": "modelyard", "version": self._version, "extensions": []}))
         if parts in (["health", "live"], ["health", "ready"]):
-            _only(method, "GET", "HEAD")
+            _only(method, *_READING)
             return self._health(parts[1])
         if parts[0] != "models" or len(parts) < 2:
             raise NotFound("address", "/v2/" + "/".join(parts)[:200])
@@ -211,111 +225,30 @@ class Application:
             version, rest = rest[1], rest[2:]
         if rest == ["infer"]:
             _only(method, "POST")
-            return await self._infer(name, version, head, receive)
+            return self._opened(name, version, OIP, head)
         if rest not in ([], ["ready"]):
             raise NotFound("address", "/v2/models/" + "/".join(parts[1:])[:200])
-        _only(method, "GET", "HEAD")
-        endpoint = self._allowed(name, head)
-        number = _number(version, endpoint)
-        variant = endpoint.control if number is None else endpoint.pinned(number)
-        if rest:
-            return Reply(200, native.dumps({"name": name, "ready": True}))
-        face = variant.face
-        served = list(endpoint.router.by_version)
-        return Reply(
-            200,
-            oip.encode_metadata(
-                name, versions=served, columns=face.columns, classes=face.classes, outputs=face.outputs
-            ),
-        )
+        _only(method, *_READING)
+        return self._metadata(self._allowed(name, head), version, ready_only=bool(rest))
 
-    async def _infer(self, name: str, version: str | None, head: Head, receive: Receive) -> Reply | None:
-        endpoint = self._allowed(name, head)
-        arrived_ns = self._timer_ns()
-        endpoint.enter()
-        try:
-            head.check_body(limit=self._max_body_bytes)
-            body = await read_body(receive, limit=self._max_body_bytes)
-            if body is None:
-                return None
-            started_ns = self._timer_ns()
-            head.check_deadline(elapsed_ns=started_ns - arrived_ns)
-            ask = oip.parse(body, order=endpoint.order, extra=endpoint.named)
-            ask.version = _number(version, endpoint)
-            outcome, _ = self._predict(endpoint, ask, body, OIP, started_ns)
-        finally:
-            endpoint.leave()
-        return Reply(200, oip.encode_answer(outcome, name=name, outputs=ask.outputs))
+    def _metadata(self, endpoint: LiveEndpoint, version: str | None, *, ready_only: bool) -> Reply:
+        number = _number(version, endpoint)
+        face = (endpoint.control if number is None else endpoint.pinned(number)).face
+        if ready_only:
+            return Reply(200, native.dumps({"name": endpoint.name, "ready": True}))
+        body = oip.encode_metadata(
+            endpoint.name,
+            versions=list(endpoint.router.by_version),
+            columns=face.columns,
+            classes=face.classes,
+            outputs=face.outputs,
+        )
+        return Reply(200, body)
 
     def _allowed(self, name: str, head: Head) -> LiveEndpoint:
         """Check the token before saying anything about endpoints, then find the endpoint."""
         self.authorize(head.authorization, name)
         return self.live.endpoint(name)
-
-    def _predict(
-        self, endpoint: LiveEndpoint, ask: Ask, body: bytes, protocol: int, started_ns: int
-    ) -> tuple[Outcome, bool]:
-        wall_ns = self._wall_ns()
-        self.predictions += 1
-        outcome = endpoint.answer(ask, wall_ns=wall_ns, started_ns=started_ns)
-        sample = endpoint.route.sample
-        if endpoint.redact:
-            protocol, body = NATIVE, self._redacted(endpoint, protocol, body)
-        captured = sample > 0.0 and self.capture.keep(
-            outcome,
-            descriptor=endpoint.descriptor,
-            sample=sample,
-            protocol=protocol,
-            body=body,
-            time_us=wall_ns // 1000,
-            latency_us=(self._timer_ns() - started_ns) // 1000,
-        )
-        if outcome.places is not None and endpoint.has_shadows:
-            self._copy(endpoint, ask, outcome, body, protocol, captured=captured)
-        return outcome, captured
-
-    def _redacted(self, endpoint: LiveEndpoint, protocol: int, body: bytes) -> bytes:
-        # The rows were taken apart on the way, so the columns that may be kept are read afresh.
-        order = endpoint.order
-        rows = (
-            native.parse(body).rows if protocol == NATIVE else oip.parse(body, order=order, extra=endpoint.named).rows
-        )
-        return redacted(rows, endpoint.redact, order=order)
-
-    def _copy(
-        self,
-        endpoint: LiveEndpoint,
-        ask: Ask,
-        outcome: Outcome,
-        body: bytes,
-        protocol: int,
-        *,
-        captured: bool,
-    ) -> None:
-        """Queue copies for the shadows; their answers are recorded if the request was."""
-        wanted: dict[int, list[int]] = {}
-        for i, place in enumerate(outcome.places or ()):
-            for variant in endpoint.router.shadows(place):
-                wanted.setdefault(variant.index, []).append(i)
-        for variant in endpoint.variants:
-            chosen = wanted.get(variant.index)
-            if chosen is None:
-                continue
-
-            def keep(answer: Outcome, latency_us: int, chosen: list[int] = chosen) -> None:
-                if captured:
-                    self.capture.keep(
-                        answer,
-                        descriptor=endpoint.descriptor,
-                        sample=1.0,
-                        protocol=protocol,
-                        body=body,
-                        time_us=self._wall_ns() // 1000,
-                        latency_us=latency_us,
-                        rows=chosen,
-                    )
-
-            self.shadows.put(ShadowJob(endpoint, variant, ask.rows, chosen, outcome, keep))
 
     def _health(self, which: str) -> Reply:
         if which == "live":
@@ -331,17 +264,19 @@ class Application:
         return Reply(status, body, tuple(headers_of(error, status)))
 
 
+def _tensors(endpoint: LiveEndpoint, body: bytes) -> Ask:
+    return oip.parse(body, order=endpoint.order, extra=endpoint.named)
+
+
+def _failed_wholly(outcome: Outcome) -> ModelyardError | None:
+    """Return the first row's fault if every row has one."""
+    errors = outcome.errors or []
+    return errors[0] if all(error is not None for error in errors) else None
+
+
 def _only(method: str, *allowed: str) -> None:
     if method not in allowed:
         raise WrongMethod(method, allowed=", ".join(allowed))
-
-
-def _version(rest: list[str]) -> str | None:
-    if not rest:
-        return None
-    if rest[0] != "versions":
-        raise NotFound("address", "/".join(rest)[:200])
-    return rest[1]
 
 
 def _number(version: str | None, endpoint: LiveEndpoint) -> int | None:

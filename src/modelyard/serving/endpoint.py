@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from modelyard.errors import Invalid, ModelyardError
 from modelyard.models.faults import NoFiniteScore
 from modelyard.serving.faults import Busy, LeaseUsedUp, ModelFailed, SchemaMismatch, UnknownVersion
@@ -21,8 +23,7 @@ from modelyard.serving.tally import Tally
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Scored:
+class Scored(msgspec.Struct):
     """What a model said about some rows; lists have one entry a row.
 
     Attributes:
@@ -223,16 +224,23 @@ class LiveEndpoint:
 
     def _answer_together(self, variant: LiveVariant, rows: list[Row], outcome: Outcome, started_ns: int) -> None:
         count = len(rows)
-        scored = self._run(variant, rows)
-        if isinstance(scored, ModelyardError):
-            _fill_error(outcome, scored, count)
+        tally = variant.tally
+        tally.enter()
+        try:
+            scored = variant.face.predict(self._fitted(variant, rows) if self._surplus else rows)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the model's own code
+            fault = self._fault(variant, rows, error)
+            tally.failed(count)
+            _fill_error(outcome, fault, count)
             return
+        finally:
+            tally.leave()
         outcome.scores, outcome.labels, outcome.outputs = scored.scores, scored.labels, scored.outputs
         if scored.warnings:
             outcome.warnings = [[] for _ in rows]
             for row, warning in scored.warnings:
                 outcome.warnings[row].append(warning)
-        variant.tally.answered(count, latency_us=(time.perf_counter_ns() - started_ns) // 1000)
+        tally.answered(count, latency_us=(time.perf_counter_ns() - started_ns) // 1000)
 
     def _answer_apart(self, rows: list[Row], outcome: Outcome, started_ns: int) -> None:
         """Predict each variant's rows together and put the answers back in the rows' order."""
@@ -251,25 +259,16 @@ class LiveEndpoint:
                 raise
             _put_back(part, outcome, members)
 
-    def _run(self, variant: LiveVariant, rows: list[Row]) -> Scored | ModelyardError:
-        """Predict; return a fault of the variant, counted, and raise a fault of the request."""
-        tally = variant.tally
-        tally.enter()
-        try:
-            return variant.face.predict(self._fitted(variant, rows))
-        except NoFiniteScore as error:
-            fault: ModelyardError = error
-        except Invalid as error:
+    def _fault(self, variant: LiveVariant, rows: list[Row], error: BaseException) -> ModelyardError:
+        """Return the variant's fault behind what its model raised, or raise the request's own."""
+        if isinstance(error, NoFiniteScore):
+            return error
+        if isinstance(error, Invalid):
             blamed = self._blame(variant, rows, error)
             if blamed is None:
-                raise
-            fault = blamed
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the model's own code
-            fault = self._failure(variant, error)
-        finally:
-            tally.leave()
-        tally.failed(len(rows))
-        return fault
+                raise error
+            return blamed
+        return self._failure(variant, error)
 
     def _fitted(self, variant: LiveVariant, rows: list[Row]) -> list[Row]:
         """Leave out the key and the time for a variant that does not take them though another does."""

@@ -27,6 +27,7 @@ from modelyard.serving.access import (
     read_tokens,
     refuse_all,
 )
+from modelyard.serving.answering import Answering
 from modelyard.serving.application import Application
 from modelyard.serving.capture import Capture
 from modelyard.serving.ids import PredictionIds
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 WATCH_S = 0.05
 REPORT_S = 0.1
+RETRY_S = 1.0
 _BACKLOG = 2048
 
 Stamp = tuple[int, int, int] | None
@@ -62,12 +64,12 @@ class Worker:
         self._writer = AppendWriter(self.paths.append(settings.worker), max_bytes=settings.append_bytes)
         self._capture = Capture(self._writer, chance=random.Random().random)  # noqa: S311 - sampling is no secret
         self._shadows = ShadowQueue(timer_ns=time.perf_counter_ns)
+        self._answering = Answering(capture=self._capture, shadows=self._shadows)
         self._doorkeeper = Doorkeeper(listening=settings.host, hosts=settings.hosts, origins=settings.origins)
         self.application = Application(
             doorkeeper=self._doorkeeper,
             authorize=allow_all if self._doorkeeper.on_loopback else refuse_all,
-            capture=self._capture,
-            shadows=self._shadows,
+            answering=self._answering,
             max_body_bytes=settings.max_body_bytes,
             version=modelyard.__version__,
         )
@@ -160,14 +162,19 @@ class Worker:
         now = (
             application.live,
             application.draining,
-            application.predictions,
+            self._answering.predictions,
             application.rejected.total(),
             self._shadows.handled,
             self._error,
         )
-        if now != self._reported:
-            self._reported = now
+        if now == self._reported:
+            return
+        try:
             write_atomically(self.paths.status(self.settings.worker), encode(self.status()), durable=False)
+        except OSError as error:  # a full disk: predictions go on
+            log.error("the status was not written: %s", error)
+        else:
+            self._reported = now
 
     async def _serve(self, server: _Server, listener: socket.socket) -> None:
         # A second worker on the port gets connections as soon as it listens, so it loads before it does.
@@ -194,16 +201,15 @@ class Worker:
                 await self.look()
             except (OSError, ModelyardError) as error:
                 self._error = str(error)
-                log.error("the route table was not taken: %s", error)
+                log.error("the route table was not taken, trying again: %s", error)
+                self._routes_stamp = None
+                await asyncio.sleep(RETRY_S)
 
     async def _reporting(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            try:
-                self.report()
-                self._writer.prepare()
-            except OSError as error:
-                log.error("the status was not written: %s", error)
+            self.report()
+            self._writer.prepare()
 
     async def _swap(self, table: RouteTable, started: float) -> None:
         """Load beside what answers now, then replace one reference."""

@@ -200,10 +200,15 @@ def face_of(predictor: Predictor) -> ModelFace:
     signature = predictor.signature
     decoder = None if signature is None else Decoder(signature)
     traits = predictor.traits
+    label_of = _single_label(predictor)
     predict_rows = predictor.predict_rows
 
     def predict(rows: Sequence[Row]) -> Scored:
-        return _scored(predict_rows(rows))
+        batch = predict_rows(rows)
+        if len(rows) == 1 and label_of is not None:
+            score = batch.scores.item()
+            return Scored([score], [label_of(score)], None, _warnings(batch) if batch.warnings else ())
+        return _scored(batch)
 
     def check(rows: Sequence[Row]) -> None:
         if decoder is not None:
@@ -219,14 +224,32 @@ def face_of(predictor: Predictor) -> ModelFace:
     )
 
 
+def _single_label(predictor: Predictor) -> Callable[[float], Any] | None:
+    """Return how one score becomes its label without an array, or None where only the model knows.
+
+    The rule is that of ``models.own.labels_of``; a test holds the two together.
+    """
+    traits = predictor.traits
+    if traits.task == "regression":
+        return lambda score: None
+    if traits.task != "binary" or predictor.engine == "own":
+        return None
+    first, second = traits.classes
+    limit = 0.0 if traits.score_kind == "decision" else 0.5
+    if traits.positive == 1:
+        return lambda score: second if score > limit else first
+    return lambda score: first if score >= limit else second
+
+
+def _warnings(batch: PredictionBatch) -> list[tuple[int, dict[str, Any]]]:
+    return [(w.row, {"code": w.code, "column": w.column, "got": w.got}) for w in batch.warnings]
+
+
 def _scored(batch: PredictionBatch) -> Scored:
     labels = batch.labels
     count = len(batch.scores)
     named: list[Any] = [None] * count if labels is None else labels.tolist()
-    warnings = [
-        (warning.row, {"code": warning.code, "column": warning.column, "got": warning.got})
-        for warning in batch.warnings
-    ]
+    warnings = _warnings(batch)
     if batch.scores.ndim == 1:
         return Scored(batch.scores.tolist(), named, None, warnings)
     return Scored([None] * count, named, batch.scores.tolist(), warnings)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from modelyard.errors import TooLarge
 from modelyard.serving.faults import BadHeader, DeadlineExceeded, HostRefused, WrongContentType
@@ -16,8 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 _JSON = b"application/json"
 
 
-@dataclass(slots=True)
-class Head:
+class Head(msgspec.Struct):
     """The headers that matter; None where a header is absent."""
 
     host: bytes | None = None
@@ -83,22 +83,23 @@ def read_head(headers: list[Header]) -> Head:
     return head
 
 
-async def read_body(receive: Receive, *, limit: int) -> bytes | None:
-    """Read the body; None if the client has gone.
+async def read_rest(first: Message, receive: Receive, *, limit: int) -> bytes | None:
+    """Read a body of which one message has come; None if the client has gone.
 
     Raises:
         TooLarge: As soon as more than ``limit`` bytes have come.
     """
     chunks: list[bytes] = []
     size = 0
+    message = first
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise TooLarge("The body", size=size, limit=limit)
-        if not message.get("more_body", False):
-            return chunk if not chunks else b"".join([*chunks, chunk])
         chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()

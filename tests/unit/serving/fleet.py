@@ -124,6 +124,7 @@ def endpoint(*variants: VariantRoute, **given: Any) -> EndpointRoute:
 
 
 def split(route: EndpointRoute, canary: VariantRoute, weight: int, *, lease: Lease | None = None) -> EndpointRoute:
+    """Give a canary its share of an endpoint."""
     control = replace(route.control, weight=10_000 - weight)
     return replace(route, variants=(control, replace(canary, role="canary", weight=weight, lease=lease)))
 

@@ -41,7 +41,7 @@ def world(make_world):
         ("POST", "/predict/churn", {"x_deadline_ms": "0"}, 504, "deadline_exceeded"),
     ],
 )
-def test_refusals(world, method, path, headers, status, code):
+def test_refusals(world, method, path, headers, status, code):  # noqa: PLR0917 - one argument a column
     found, answer = world.ask(method, path, {"x": 1}, **headers)
     assert (found, answer["error"]["code"]) == (status, code)
     assert world.application.rejected == {code: 1}
@@ -109,7 +109,8 @@ def test_an_endpoint_without_a_loaded_version_says_why(world):
 
 
 def test_an_announced_giant_is_refused_unread(world):
-    exchange = Exchange(world.application, "POST", "/predict/churn", b"{}", headers={"content-length": "10000001"})
+    headers = {"content-length": "10000001"}
+    exchange = Exchange(world.application, "POST", "/predict/churn", b"{}", headers=headers)
     asyncio.run(exchange.run())
     assert (exchange.status, exchange.received, exchange.headers["connection"]) == (413, 0, "close")
 

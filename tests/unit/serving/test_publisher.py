@@ -93,7 +93,11 @@ def test_a_worker_lives_while_it_holds_its_lock(tmp_path):
 
 def test_await_loaded_waits_for_every_worker(tmp_path):
     steps = iter([{"generation": 1}, {"generation": 3}])
-    publisher = RoutePublisher(tmp_path, alive=lambda _: True, sleep=lambda _: report(publisher, 1, **next(steps)))
+
+    def sleep(_):
+        report(publisher, 1, **next(steps))
+
+    publisher = RoutePublisher(tmp_path, alive=lambda _: True, sleep=sleep)
     report(publisher, 0, generation=2)
     found = publisher.await_loaded(2, workers=2)
     assert [(status.worker, status.generation) for status in found] == [(0, 2), (1, 3)]
@@ -113,7 +117,8 @@ def test_await_loaded_gives_up_and_says_who_is_behind(tmp_path):
 def test_await_loaded_names_the_variant_that_failed(publisher):
     failure = LoadFailure("churn", "canary", 4, "A file was changed.")
     report(publisher, 0, generation=1, failed=(failure,))
-    with pytest.raises(LoadRefused, match="version 4 as 'canary' of endpoint 'churn': A file was changed") as caught:
+    message = "version 4 as 'canary' of endpoint 'churn': A file was changed"
+    with pytest.raises(LoadRefused, match=message) as caught:
         publisher.await_loaded(1)
     assert caught.value.facts["failures"][0]["worker"] == 0
 

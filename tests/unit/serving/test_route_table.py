@@ -27,7 +27,8 @@ def endpoint(*variants, **given):
 
 def test_a_table_survives_json():
     canary = variant("canary", "canary", 500, Lease("l1", 40))
-    table = RouteTable(7, (endpoint(variant(weight=9_500), canary, variant("next", "shadow", 100), redact=("x",)),))
+    shadow = variant("next", "shadow", 100)
+    table = RouteTable(7, (endpoint(variant(weight=9_500), canary, shadow, redact=("x",)),))
     assert decode_table(encode(table)) == table
 
 

@@ -60,7 +60,7 @@ def test_a_killed_process_leaves_its_variant_to_blame(path):
         "os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -9
     book = TallyBook(path)
     tally = book.tally(*NAME, lease="l", share=9)
     assert (tally.crashes, tally.used, book.tally("churn", "control", "d").crashes) == (1, 1, 0)

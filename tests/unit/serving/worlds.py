@@ -11,6 +11,7 @@ from typing import Any
 
 from modelyard.errors import Invalid
 from modelyard.serving.access import Doorkeeper, allow_all
+from modelyard.serving.answering import Answering
 from modelyard.serving.application import Application, Live
 from modelyard.serving.capture import Capture, Record, decode_record
 from modelyard.serving.endpoint import LiveEndpoint, LiveVariant, ModelFace, Scored
@@ -79,8 +80,8 @@ class Records:
 class World:
     """One application with endpoints over plain functions.
 
-    ``variants`` maps a name to ``(face, role, weight)`` or ``(face, role, weight, lease answers)``; the control
-    takes what is left.
+    A variant is ``name=(face, role, weight)`` or ``name=(face, role, weight, answers of its lease)``; the
+    control takes what is left.
     """
 
     def __init__(self, folder: Any, *, records: Records | None = None, **given: Any) -> None:
@@ -88,12 +89,13 @@ class World:
         self.records = records or Records()
         self.capture = Capture(self.records, chance=given.pop("chance", lambda: 0.5))
         self.shadows = ShadowQueue(limit=given.pop("shadow_limit", 1000), timer_ns=time.perf_counter_ns)
+        timer_ns = given.pop("timer_ns", time.perf_counter_ns)
         self.application = Application(
             doorkeeper=Doorkeeper(listening="127.0.0.1"),
             authorize=allow_all,
-            capture=self.capture,
-            shadows=self.shadows,
-            **given,
+            answering=Answering(capture=self.capture, shadows=self.shadows, timer_ns=timer_ns),
+            timer_ns=timer_ns,
+            **{"max_body_bytes": 10_000_000, **given},
         )
 
     def endpoint(self, control: ModelFace, *, limit: int = 100, **others: Any) -> LiveEndpoint:
@@ -127,7 +129,7 @@ class World:
             share=lease.answers if lease else 0,
         )
 
-    def ask(self, method: str, path: str, body: Any = b"", *, chunks: int = 1, **headers: str) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = b"", *, chunks: int = 1, **headers: str) -> Any:
         """Send one request and wait until the shadows are done."""
         return asyncio.run(self._asked(method, path, body, chunks, headers))
 

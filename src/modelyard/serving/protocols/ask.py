@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 Scalar = str | int | float | bool | None
@@ -13,8 +11,7 @@ brackets never gets to recurse."""
 Row = dict[str, Scalar] | list[Scalar]
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct):
     """Rows to predict.
 
     Attributes:

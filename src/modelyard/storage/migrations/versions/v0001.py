@@ -36,6 +36,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "model", "action", name=op.f("pk_decision_demands")),
     )
     op.create_table(
+        "endpoints",
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("project", sa.String(length=250), nullable=False),
+        sa.Column("model", sa.String(length=250), nullable=False),
+        sa.Column("salt", sa.String(length=64), nullable=False),
+        sa.Column("entity_key", sa.String(length=250), nullable=True),
+        sa.Column("time_column", sa.String(length=250), nullable=True),
+        sa.Column("champion", sa.Integer(), nullable=False),
+        sa.Column("champion_digest", sa.String(length=64), nullable=False),
+        sa.Column("standby", sa.Integer(), nullable=True),
+        sa.Column("standby_digest", sa.String(length=64), nullable=True),
+        sa.Column("standby_until", sa.BigInteger(), nullable=True),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.String(length=250), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_endpoints")),
+    )
+    op.create_index("ix_endpoints_model", "endpoints", ["project", "model"], unique=False)
+    op.create_index("ix_endpoints_project", "endpoints", ["project", "name"], unique=False)
+    op.create_table(
         "event_chains",
         sa.Column("chain", sa.String(length=64), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
@@ -377,6 +398,47 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("stage = 'production'"),
         postgresql_where=sa.text("stage = 'production'"),
+    )
+    op.create_table(
+        "rollouts",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("endpoint", sa.String(length=250), nullable=False),
+        sa.Column("project", sa.String(length=250), nullable=False),
+        sa.Column("model", sa.String(length=250), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("control", sa.Integer(), nullable=True),
+        sa.Column("canary", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("step_started_at", sa.BigInteger(), nullable=True),
+        sa.Column("answers", sa.BigInteger(), nullable=False),
+        sa.Column("control_answers", sa.BigInteger(), nullable=False),
+        sa.Column("exposure", sa.Text(), nullable=False),
+        sa.Column("guard", sa.Text(), nullable=False),
+        sa.Column("checks", sa.Text(), nullable=False),
+        sa.Column("first_file", sa.BigInteger(), nullable=False),
+        sa.Column("cursor_file", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("workflow", sa.String(length=200), nullable=True),
+        sa.Column("waits_for", sa.String(length=80), nullable=True),
+        sa.Column("started_by", sa.String(length=250), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("crowned_at", sa.BigInteger(), nullable=True),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["endpoint"], ["endpoints.name"], name=op.f("fk_rollouts_endpoint_endpoints")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
+    )
+    op.create_index("ix_rollouts_endpoint", "rollouts", ["endpoint", "id"], unique=False)
+    op.create_index(
+        "uq_rollouts_active",
+        "rollouts",
+        ["endpoint"],
+        unique=True,
+        sqlite_where=sa.text("state in ('running', 'held')"),
+        postgresql_where=sa.text("state in ('running', 'held')"),
     )
     op.create_table(
         "runs",
