@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from modelyard.criteria import (
     Condition,
@@ -17,6 +17,7 @@ from modelyard.criteria import (
     Name,
     NotApplicable,
     Observation,
+    Outcome,
     Verdict,
     check_names,
     decide,
@@ -28,6 +29,7 @@ from modelyard.errors import Invalid, nearest
 from modelyard.evaluation import Task, metric_names
 
 COMPARISONS = ("better_than", "not_worse")
+GateOutcome = Literal["passed", "failed", "inconclusive"]
 _LATENCY = ("latency_p50", "latency_p95", "latency_p99")
 _OPTIONS = {"better_than": {"min_gain", "alpha"}, "not_worse": {"margin", "alpha"}}
 _TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
@@ -38,14 +40,24 @@ class GateReport:
     """What the gates said of a version.
 
     Attributes:
-        passed: Whether every gate passed; a gate about a champion that does not exist is left out.
+        outcome: ``passed`` if every gate did, one about a champion that does not exist being left out;
+            ``failed`` if one is false; ``inconclusive`` if one cannot be answered and none is false.
         gates: Text of each gate with its verdict as JSON.
         reason: One line for a person: the first gate that did not pass, or that all did.
     """
 
-    passed: bool
+    outcome: GateOutcome
     gates: tuple[Mapping[str, Any], ...]
     reason: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed."""
+        return self.outcome == "passed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"passed": self.passed, "outcome": self.outcome, "gates": list(self.gates), "reason": self.reason}
 
 
 def parse_gates(texts: Sequence[str]) -> list[Condition]:
@@ -85,9 +97,11 @@ def judge(conditions: Sequence[Condition], result: Mapping[str, Any], *, has_cha
     failed = [(condition, verdict) for condition, verdict in verdicts if not verdict.passed]
     gates = tuple({"gate": to_text(condition), **verdict.to_json()} for condition, verdict in verdicts)
     if failed:
-        condition, verdict = failed[0]
-        return GateReport(False, gates, f"{to_text(condition)}: {_why(verdict)}")
-    return GateReport(True, gates, f"all {len(gates)} gates passed" if gates else "no gate is declared")
+        # A gate that is false decides, whatever is not known.
+        condition, verdict = next((pair for pair in failed if pair[1].outcome is Outcome.FALSE), failed[0])
+        outcome: GateOutcome = "failed" if verdict.outcome is Outcome.FALSE else "inconclusive"
+        return GateReport(outcome, gates, f"{to_text(condition)}: {_why(verdict)}")
+    return GateReport("passed", gates, f"all {len(gates)} gates passed" if gates else "no gate is declared")
 
 
 class GateFacts:
@@ -183,4 +197,4 @@ def _request(name: str, args: tuple[Argument, ...], kwargs: Mapping[str, Argumen
 
 
 def _why(verdict: Verdict) -> str:
-    return next((clause.reason for clause in verdict.clauses if clause.outcome.value != "true"), "did not pass")
+    return next((clause.reason for clause in verdict.clauses if clause.outcome is verdict.outcome), "did not pass")

@@ -15,6 +15,9 @@ from modelyard.errors import Invalid, NotFound, TooLarge
 
 MAX_BYTES = 100_000_000
 MAX_FILES = 10_000
+PROFILE_FILE = "profile.bin"
+"""File in a version's folder with the profile that serving is compared with."""
+
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "mlruns", "dist", "build"})
 
 

@@ -7,10 +7,12 @@ lies in a folder. Facts of captured logging go to a file of batches that the par
 from __future__ import annotations
 
 import importlib
+import math
+import random
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,10 @@ from modelyard.evaluation import (
 )
 from modelyard.models import Predictor, save_model, verify_engine
 from modelyard.models.verification import record_verification
-from modelyard.retraining.project import function_name
+from modelyard.retraining.captured import recording
+from modelyard.retraining.project import PROFILE_FILE, function_name
+from modelyard.retraining.snapshot import edge
+from modelyard.tracking.capture import pack_profile, profile_of, read_environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,23 +52,32 @@ def run(payload: Mapping[str, Any]) -> dict[str, Any]:
         payload: ``code`` (folder of the unpacked project), ``function`` (``module:qualname``), ``train`` and
             ``holdout`` (Parquet files), ``label``, ``features`` (names), ``output`` (folder to create for the
             model), ``task`` (or None), ``champion`` (folder of the version in production, or None),
-            ``comparable_from`` (time column and ISO time from which the champion has not seen the rows, or
-            None), ``comparisons`` (see ``requested`` of ``gates``), ``seed``.
+            ``comparable_from`` (see ``split.unseen_by``), ``comparisons`` (see ``requested`` of ``gates``),
+            ``seed``, ``run`` (id of the tracked run) and ``captured`` (folder for what it logs).
 
     Returns:
         ``task``, ``metrics`` (value and interval each), ``latency``, ``verification``, ``comparisons``,
-        ``expected_shares`` (or None), ``rows``.
+        ``expected_shares`` (or None), ``rows``, ``compared_rows``, ``environment`` (digest). The model's folder
+        holds ``profile.bin``: features and score of the holdout, which is what serving is compared with, since
+        scores of rows that a model was fitted on are too good.
 
     Raises:
         Invalid: If the function returns nothing, or something that cannot predict.
     """
+    with recording(str(payload["run"]), Path(payload["captured"])) as capturing:
+        result: dict[str, Any] = _finite(_run(payload, capturing))
+        return result
+
+
+def _run(payload: Mapping[str, Any], capturing: AbstractContextManager[None]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(payload["train"])
     holdout = pq.read_table(payload["holdout"])
     label, names = str(payload["label"]), list(payload["features"])
     task = payload["task"] or infer_task(rows[label])
-    model = _call(payload, rows.select([*names, label]).to_pandas())
+    with capturing:
+        model = _call(payload, rows.select([*names, label]).to_pandas())
     folder = Path(payload["output"])
     features = rows.select(names)
     save_model(model, folder, data=features.to_pandas())
@@ -72,6 +86,7 @@ def run(payload: Mapping[str, Any]) -> dict[str, Any]:
     record_verification(folder, verification)
     predictor = Predictor.load(folder, trust=True)
     scores = predictor.predict(judged).scores
+    _write_profile(folder, judged, scores)
     truth = truth_of(holdout[label], predictor)
     rng = np.random.default_rng(payload["seed"])
     measured = evaluate(truth, scores, task=task, rng=rng, classes=predictor.classes or None)
@@ -81,6 +96,7 @@ def run(payload: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": {name: _plain(value) for name, value in measured.items()},
         "latency": _latency(predictor, judged),
         "verification": verification.to_json(),
+        "environment": read_environment().digest,
         **_against(payload, predictor, holdout, task=task, rng=rng),
     }
 
@@ -130,6 +146,9 @@ def _same(value: object, positive: object) -> bool:
 def _call(payload: Mapping[str, Any], data: pd.DataFrame) -> Any:
     module, qualname = function_name(payload["function"])
     sys.path.insert(0, str(payload["code"]))
+    # The same recipe on the same data gives the same model, as far as the libraries' own seeds follow these.
+    random.seed(payload["seed"])
+    np.random.seed(payload["seed"])  # noqa: NPY002 - it is the global generator that user code draws from
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
@@ -145,10 +164,22 @@ def _call(payload: Mapping[str, Any], data: pd.DataFrame) -> Any:
     return model
 
 
+def _write_profile(folder: Path, features: pa.Table, scores: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    import pyarrow as pa
+
+    if scores.ndim == 1:
+        features = features.append_column("score", pa.array(scores))
+    (folder / PROFILE_FILE).write_bytes(pack_profile(profile_of(features)))
+
+
 def _latency(predictor: Predictor, rows: pa.Table) -> dict[str, Any]:
     # Each sample is a request of one row, as an endpoint gets it.
     requests = [[row] for row in rows.slice(0, _LATENCY_CALLS).to_pylist()]
-    return asdict(measure_latency(predictor.predict_rows, requests, calls=_LATENCY_CALLS))
+
+    def ask(request: Any) -> object:
+        return predictor.predict_rows(request)
+
+    return asdict(measure_latency(ask, requests, calls=_LATENCY_CALLS))
 
 
 def _against(
@@ -158,10 +189,10 @@ def _against(
     if payload["champion"] is None:
         return {"comparisons": {}, "expected_shares": None, "compared_rows": 0}
     rows = _unseen(holdout, payload["comparable_from"])
-    champion = Predictor.load(Path(payload["champion"]), trust=True)
-    names = list(payload["features"])
     if rows.num_rows == 0:
         return {"comparisons": {}, "expected_shares": None, "compared_rows": 0}
+    champion = Predictor.load(Path(payload["champion"]), trust=True)
+    names = list(payload["features"])
     table = rows.select(names)
     old, new = champion.predict(table).scores, challenger.predict(table).scores
     truth = truth_of(rows[payload["label"]], challenger)
@@ -190,15 +221,24 @@ def _compared(
     return asdict(compare(truth, old, new, metric=metric, task=task, rng=rng, classes=classes or None, **options))
 
 
-def _unseen(holdout: pa.Table, since: Mapping[str, str] | None) -> pa.Table:
-    if since is None:
-        return holdout
-    import pyarrow as pa
+def _unseen(holdout: pa.Table, since: Mapping[str, Any] | None) -> pa.Table:
     import pyarrow.compute as pc
 
+    if since is None:
+        return holdout.slice(0, 0)
+    if not since:
+        return holdout
     column = holdout[since["column"]]
-    after = pa.scalar(datetime.fromisoformat(since["after"]), pa.timestamp("us", tz="UTC"))
-    return holdout.filter(pc.greater(column, after.cast(column.type)))
+    return holdout.filter(pc.greater(column, edge(since["after"], column.type)))
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON with null for what is not finite, which neither events nor other readers of JSON take."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Measured) -> dict[str, Any]:

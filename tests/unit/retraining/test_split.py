@@ -20,7 +20,9 @@ def test_newest_fifth_is_held_out():
     result = split(_table(301), label="y", key=None, time="at")
     assert result.holdout.num_rows in range(60, 64)
     assert result.train.num_rows + result.holdout.num_rows == 301
-    assert max(result.train["at"].to_pylist()) == result.trained_until < min(result.holdout["at"].to_pylist())
+    newest = max(result.train["at"].to_pylist())
+    assert result.trained_until == newest.isoformat()
+    assert newest < min(result.holdout["at"].to_pylist())
 
 
 def test_at_most_ten_thousand_rows_are_held_out():

@@ -57,6 +57,8 @@ def payload(tmp_path, monkeypatch):
         "comparable_from": None,
         "comparisons": {},
         "seed": 0,
+        "run": "r1",
+        "captured": str(tmp_path / "captured"),
     }
 
 
