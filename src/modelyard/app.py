@@ -190,16 +190,39 @@ class App:
 
     def routers(self, checks: Mapping[str, Check] | None = None) -> Sequence[Routes]:
         """Return every group of native routes; ``checks`` replaces what readiness asks."""
+        from modelyard.server.control import read_control
+        from modelyard.server.routes.approvals import approval_routes
+        from modelyard.server.routes.artifacts import artifact_routes, object_routes
+        from modelyard.server.routes.clock import clock_routes
+        from modelyard.server.routes.endpoints import endpoint_routes, rollout_routes
         from modelyard.server.routes.health import health_routes
         from modelyard.server.routes.history import history_routes
         from modelyard.server.routes.identity import project_routes, token_routes, user_routes
+        from modelyard.server.routes.models import model_routes, version_routes
+        from modelyard.server.routes.runs import run_routes
+        from modelyard.server.routes.status import status_routes
+        from modelyard.server.routes.uploads import Uploads
+        from modelyard.server.routes.workflows import workflow_routes
 
+        control = read_control(self.settings.home)
+        uploads = Uploads(self.settings.home / "uploads", max_bytes=self.settings.max_upload_mb * 1_000_000)
         return (
             health_routes(self.checks() if checks is None else checks),
             user_routes(self.identity),
             token_routes(self.identity),
             project_routes(self.identity),
             history_routes(self.events, keys=self.keys, wall_clock=self.wall_clock),
+            clock_routes(self.clock),
+            run_routes(self.tracking),
+            object_routes(self.objects, uploads),
+            artifact_routes(self.tracking),
+            model_routes(self.registry),
+            version_routes(self.registry),
+            approval_routes(self.registry),
+            endpoint_routes(self.deployment),
+            rollout_routes(self.deployment),
+            workflow_routes(self.engine),
+            status_routes(serve_url=control.serve_url if control else None),
         )
 
     def checks(self) -> dict[str, Check]:

@@ -39,6 +39,7 @@ class Settings:
     allowed_hosts: str = _setting("", "Further host names that requests may name, separated by commas.")
     clock: str = _setting("system", "`system`, or `event`: time is driven by the data (replays, tests).")
     max_body_mb: int = _setting(10, "Largest request body that an endpoint accepts, in megabytes.")
+    max_upload_mb: int = _setting(5000, "Largest file that may be uploaded to the API, in megabytes.")
     retain_predictions_days: int = _setting(400, "Days that the prediction log is kept.")
     child_memory_mb: int = _setting(8192, "Memory limit of a training child process, in megabytes.")
     train_timeout_s: int = _setting(3600, "Time limit of a training function, in seconds.")

@@ -41,6 +41,8 @@ import os
 import time
 from sklearn.linear_model import LogisticRegression
 
+pytestmark = pytest.mark.slow
+
 def good(data):
     assert not [name for name in os.environ if name.startswith("MODELYARD_")]
     return LogisticRegression(C=0.5).fit(data[["x", "z"]], data["y"])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modelyard import __version__
-from modelyard.cli import audit, identity, processes, safekeeping
+from modelyard.cli import audit, identity, processes, runs, safekeeping, serving
 
 app = typer.Typer(
     name="modelyard",
@@ -16,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 processes.register(app)
+runs.register(app)
+serving.register(app)
 audit.register(app)
 safekeeping.register(app)
 app.add_typer(identity.users, name="user")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,12 +158,18 @@ class ActiveRun:
         self._ended(self)
         self._quietly("the end of the run", lambda: self.recorder.finish(status, error=error))
 
-    def capture(self) -> None:
-        """Record code and environment now, and whatever the known libraries fit until the run ends."""
+    def capture(self, *, script: Path | None = None, arguments: Sequence[str] | None = None) -> None:
+        """Record code and environment now, and whatever the known libraries fit until the run ends.
+
+        Args:
+            script: The script that runs; by default what Python was started with.
+            arguments: Its command line; by default that of this process.
+        """
         from modelyard.tracking import capture
 
         self._captures.enter_context(capture.capture_context(self.recorder))
-        self._quietly("the code", lambda: capture.record_code(self.recorder, capture.read_code()))
+        read = capture.read_code
+        self._quietly("the code", lambda: capture.record_code(self.recorder, read(script=script, arguments=arguments)))
         environment = capture.read_environment
         self._quietly("the environment", lambda: capture.record_environment(self.recorder, environment()))
 

@@ -15,8 +15,6 @@ from modelyard.server.problems import problem
 from modelyard.settings import LOOPBACK
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Kinds of body that a page of another site cannot send without asking first.
-_BODIES = frozenset({"application/json", "application/octet-stream"})
 
 
 class Gate:
@@ -25,16 +23,23 @@ class Gate:
     Args:
         application: What is behind the gate.
         hosts: Host names, without port, that a request may name; the loopback names are always allowed.
-        max_body_bytes: Largest body.
+        max_body_bytes: Largest JSON body.
+        max_upload_bytes: Largest body of raw bytes.
         new_id: Source of request ids.
     """
 
     def __init__(
-        self, application: ASGIApp, *, hosts: frozenset[str], max_body_bytes: int, new_id: Callable[[], str]
+        self,
+        application: ASGIApp,
+        *,
+        hosts: frozenset[str],
+        max_body_bytes: int,
+        max_upload_bytes: int,
+        new_id: Callable[[], str],
     ) -> None:
         self._application = application
         self._hosts = hosts | LOOPBACK
-        self._max_body_bytes = max_body_bytes
+        self._limits = {"application/json": max_body_bytes, "application/octet-stream": max_upload_bytes}
         self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +60,7 @@ class Gate:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._application(scope, self._limited(receive), tagged)
+        await self._application(scope, self._limited(receive, self._limits.get(_kind(headers), 0)), tagged)
 
     def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str, str] | None:
         host = _hostname(headers.get("host", ""))
@@ -69,18 +74,18 @@ class Gate:
         return self._body_refusal(headers)
 
     def _body_refusal(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
-        kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind not in _BODIES:
+        kind = _kind(headers)
+        if kind not in self._limits:
             return 415, "unsupported_media_type", f"Send application/json, not {kind[:80]!r}."
         length = headers.get("content-length", "0")
         if not length.isdigit():
             return 400, "invalid", "The Content-Length is not a number."
-        if int(length) > self._max_body_bytes:
-            too_large = TooLarge("The body", size=int(length), limit=self._max_body_bytes)
+        if int(length) > self._limits[kind]:
+            too_large = TooLarge("The body", size=int(length), limit=self._limits[kind])
             return 413, too_large.code, too_large.message
         return None
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, limit: int) -> Receive:
         # A chunked body has no Content-Length: it is counted as it comes in.
         seen = 0
 
@@ -88,11 +93,16 @@ class Gate:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
-                raise TooLarge("The body", size=seen, limit=self._max_body_bytes)
+            if seen > limit:
+                raise TooLarge("The body", size=seen, limit=limit)
             return message
 
         return counted
+
+
+def _kind(headers: dict[str, str]) -> str:
+    """Return the media type of the body. Only kinds that another site's page cannot send unasked are accepted."""
+    return headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 
 def _hostname(host: str) -> str:
