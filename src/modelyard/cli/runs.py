@@ -55,7 +55,7 @@ def runs(
         rows,
         _COLUMNS,
         empty="There are no runs.",
-        next_command=f"modelyard show {found[0]['id']}" if found else "modelyard run train.py",
+        next_command=f"modelyard history run:{found[0]['id']}" if found else "modelyard run train.py",
     )
 
 

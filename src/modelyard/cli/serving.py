@@ -44,8 +44,7 @@ def deploy(
     started = session.client.post(f"/endpoints/{endpoint}/deploy", body)
     session.answer(
         started,
-        f"{started['model']}/{started['version']} at {endpoint}: {started['state']}, "
-        f"{started['traffic']:.0%} of the traffic. {started['reason']}",
+        f"{started['model']}/{started['version']} at {endpoint}: {started['state']}. {started['reason']}",
         next_command=f"modelyard predict {endpoint} --row column=value",
     )
 
