@@ -82,7 +82,7 @@ def run(
     session.answer(
         {"run": active.id, "name": active.name, "exit_code": code},
         f"Run {active.id} ({active.name}) {'finished' if code == 0 else 'failed'}.",
-        next_command=f"modelyard show {active.id}",
+        next_command=f"modelyard history run:{active.id}",
     )
     if code:
         raise typer.Exit(code)
