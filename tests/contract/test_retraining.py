@@ -34,14 +34,14 @@ from modelyard.tracking import Tracking
 from modelyard.tracking.sources import Parquet
 from modelyard.workflows import Engine, Status
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ADA, EVE = Actor("ada"), Actor("eve", frozenset({"approver"}), frozenset({"risk"}))
 CODE = """
 import os
 import time
 from sklearn.linear_model import LogisticRegression
-
-pytestmark = pytest.mark.slow
 
 def good(data):
     assert not [name for name in os.environ if name.startswith("MODELYARD_")]
@@ -358,6 +358,45 @@ def test_a_rollout_that_is_taken_back_is_a_rejection_and_wakes_by_itself(yard):
     yard.traffic.finish(key, "rolled_back")
     release = yard.end(asked.workflow_id)
     assert (release.verdict, release.evidence["rollout"]["answers"]) == ("rejected", 160)
+
+
+def test_production_that_moved_meanwhile_stops_the_rollout(yard):
+    yard.data()
+    yard.recipe(approvals=(ApprovalRule("risk"),), gates=())
+    first, second = yard.ask("k1"), None
+    yard.waiting(first.workflow_id)
+    second = yard.ask("k2")  # a waiting approval blocks no other training
+    yard.waiting(second.workflow_id)
+    for number, release in ((2, second), (1, first)):
+        (approval,) = yard.registry.approvals_of(VersionId("churn", number))
+        yard.registry.grant(approval.id, actor=EVE)
+        yard.end(release.workflow_id)
+    assert yard.releases.get(second.workflow_id).verdict == "promoted"
+    stale = yard.releases.get(first.workflow_id)
+    assert (stale.verdict, "production is now version 2" in stale.sentence) == ("inconclusive", True)
+
+
+def test_a_cancelled_release_is_concluded_and_its_run_killed(yard):
+    yard.data()
+    yard.recipe("hanging")
+    asked = yard.ask()
+    until(lambda: any(step.name == "train" for step in yard.engine.get(asked.workflow_id).steps))
+    until(lambda: yard.releases.get(asked.workflow_id).run_id is not None)
+    yard.engine.cancel(asked.workflow_id, actor=ADA, reason="wrong data")
+    release = yard.end(asked.workflow_id)
+    assert (release.verdict, "wrong data" in release.sentence) == ("cancelled", True)
+    assert yard.tracking.get_run(release.run_id).status == "killed"
+
+
+def test_a_failed_release_is_retried_from_a_step_as_another_one(yard):
+    yard.data()
+    yard.recipe("weak", gates=("roc_auc >= 0.99",))
+    first = yard.run()
+    assert first.verdict == "rejected"
+    again = yard.engine.retry_from_step(first.id, "gate", actor=ADA)
+    assert yard.engine.wait_for(again, 60).status == Status.SUCCEEDED
+    second = yard.releases.get(again)
+    assert (second.verdict, second.version, second.run_id) == ("rejected", 1, first.run_id)
 
 
 def test_a_drift_alert_asks_once_and_only_where_it_is_declared(still):
