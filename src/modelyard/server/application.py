@@ -45,7 +45,6 @@ def create_application(
         native,
         hosts=frozenset({settings.host, *(name for name in settings.allowed_hosts.split(",") if name)}),
         max_body_bytes=settings.max_body_mb * 1_000_000,
-        max_upload_bytes=settings.max_upload_mb * 1_000_000,
         new_id=new_id,
     )
 

@@ -17,14 +17,18 @@ from modelyard.settings import LOOPBACK
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+# Kinds of body that another site's page cannot send without asking first.
+_BODIES = frozenset({"application/json", "application/octet-stream"})
+
+
 class Gate:
     """ASGI middleware with the checks above.
 
     Args:
         application: What is behind the gate.
         hosts: Host names, without port, that a request may name; the loopback names are always allowed.
-        max_body_bytes: Largest JSON body.
-        max_upload_bytes: Largest body of raw bytes.
+        max_body_bytes: Largest body of any kind: it is read before the caller is known. Larger content comes
+            in pieces.
         new_id: Source of request ids.
     """
 
@@ -34,12 +38,11 @@ class Gate:
         *,
         hosts: frozenset[str],
         max_body_bytes: int,
-        max_upload_bytes: int,
         new_id: Callable[[], str],
     ) -> None:
         self._application = application
         self._hosts = hosts | LOOPBACK
-        self._limits = {"application/json": max_body_bytes, "application/octet-stream": max_upload_bytes}
+        self._max_body_bytes = max_body_bytes
         self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +63,7 @@ class Gate:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._application(scope, self._limited(receive, self._limits.get(_kind(headers), 0)), tagged)
+        await self._application(scope, self._limited(receive), tagged)
 
     def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str, str] | None:
         host = _hostname(headers.get("host", ""))
@@ -75,17 +78,17 @@ class Gate:
 
     def _body_refusal(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
         kind = _kind(headers)
-        if kind not in self._limits:
+        if kind not in _BODIES:
             return 415, "unsupported_media_type", f"Send application/json, not {kind[:80]!r}."
         length = headers.get("content-length", "0")
         if not length.isdigit():
             return 400, "invalid", "The Content-Length is not a number."
-        if int(length) > self._limits[kind]:
-            too_large = TooLarge("The body", size=int(length), limit=self._limits[kind])
+        if int(length) > self._max_body_bytes:
+            too_large = TooLarge("The body", size=int(length), limit=self._max_body_bytes)
             return 413, too_large.code, too_large.message
         return None
 
-    def _limited(self, receive: Receive, limit: int) -> Receive:
+    def _limited(self, receive: Receive) -> Receive:
         # A chunked body has no Content-Length: it is counted as it comes in.
         seen = 0
 
@@ -93,15 +96,15 @@ class Gate:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > limit:
-                raise TooLarge("The body", size=seen, limit=limit)
+            if seen > self._max_body_bytes:
+                raise TooLarge("The body", size=seen, limit=self._max_body_bytes)
             return message
 
         return counted
 
 
 def _kind(headers: dict[str, str]) -> str:
-    """Return the media type of the body. Only kinds that another site's page cannot send unasked are accepted."""
+    """Return the media type of the body."""
     return headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 

@@ -147,6 +147,27 @@ def test_large_bodies_are_refused_with_and_without_a_length(served):
     _assert_problem(served("POST", "/users", content=chunks()), 413, "too_large")
 
 
+def test_raw_bytes_have_the_same_limit_before_anybody_has_logged_in(served):
+    octets = {"content-type": "application/octet-stream"}
+    response = served("POST", "/users", local=False, content=b"x" * 1_000_001, headers=octets)
+    _assert_problem(response, 413, "too_large")
+
+
+def test_events_of_another_project_are_for_auditors_only(served):
+    served("POST", "/projects", json={"name": "fraud"})
+    served("POST", "/users", json={"name": "eve", "roles": ["viewer"]})
+    served("POST", "/users", json={"name": "max", "roles": ["auditor"]})
+
+    def kinds(user):
+        _, secret = served.identity.create_token(user, "t", actor=SYSTEM)
+        headers = {"authorization": f"Bearer {secret}"}
+        found = served("GET", "/events", local=False, headers=headers).json()["events"]
+        return {(event["kind"], event["project"]) for event in found}
+
+    assert ("project.created", "fraud") in kinds("max")
+    assert {project for _, project in kinds("eve")} == {"default"}
+
+
 def test_foreign_hosts_origins_and_forms_are_refused(served):
     _assert_problem(served("GET", "/users", headers={"host": "evil.example"}), 400, "host_not_allowed")
     _assert_problem(

@@ -140,7 +140,7 @@ def test_objects_are_named_by_content(client):
 
 
 def test_body_over_the_limit_is_refused_with_and_without_a_length(tmp_path):
-    home = Composed(Settings(home=tmp_path / "home", max_upload_mb=1))
+    home = Composed(Settings(home=tmp_path / "home", max_body_mb=1))
     client = home.client()
     for content in (b"x" * 1_000_001, iter([b"x" * 600_000] * 2)):
         with pytest.raises(TooLarge):

@@ -6,12 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Depends, Query
 
 from modelyard.events import EventLog, RecordedEvent
 from modelyard.events.audit import append_checkpoint, make_checkpoint, read_checkpoints, verify
 from modelyard.events.clock import Clock
-from modelyard.server.access import Routes, needs
+from modelyard.server.access import Caller, Routes, current_caller, needs
+from modelyard.server.identity import allows
+
+By = Annotated[Caller, Depends(current_caller)]
 
 
 def history_routes(events: EventLog, *, keys: Path, wall_clock: Clock) -> Routes:
@@ -27,14 +30,21 @@ def history_routes(events: EventLog, *, keys: Path, wall_clock: Clock) -> Routes
 
     @routes.get("/events", openapi_extra=needs("read"))
     def list_events(
+        caller: By,
         after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         subject: Annotated[str | None, Query(max_length=600)] = None,
         kind: Annotated[list[str] | None, Query()] = None,
         newest_first: bool = False,
     ) -> dict[str, Any]:
-        """List events, oldest first unless asked otherwise; ``cursor`` continues the list."""
-        found = events.read(after=after, limit=limit, subject=subject, kinds=kind or (), newest_first=newest_first)
+        """List events, oldest first unless asked otherwise; ``cursor`` continues the list.
+
+        Whoever may read the audit log sees every project, everybody else the caller's own.
+        """
+        project = None if allows(caller.permissions, "audit:read") else caller.project
+        found = events.read(
+            after=after, limit=limit, subject=subject, project=project, kinds=kind or (), newest_first=newest_first
+        )
         return {"events": [_event(row) for row in found], "cursor": found[-1].seq if found else after}
 
     @routes.post("/audit/verify", openapi_extra=needs("audit:read"))
